@@ -1,0 +1,78 @@
+"""Command line: ``python -m render genres/``."""
+
+import argparse
+import dataclasses
+import sys
+import time
+
+from render.cli import InputError, command
+from render.spectrogram import Settings
+
+FLAGS = {
+    "sr": (int, "HZ", "sampling rate the audio is brought to"),
+    "n_fft": (int, "N", "window length in samples"),
+    "hop_length": (int, "N", "samples from one frame (pixel column) to the next"),
+    "n_mels": (int, "N", "Mel bands (pixel rows)"),
+    "fmin": (float, "HZ", "lowest frequency"),
+    "fmax": (float, "HZ", "highest frequency (default: sr / 2)"),
+    "top_db": (float, "DB", "decibels kept below the track's peak"),
+    "offset": (float, "S", "seconds to skip at the start of each track"),
+    "duration": (float, "S", "seconds to draw of each track (default: all)"),
+}
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m render",
+        description="Draw one Mel-spectrogram PNG a track. What is drawn already is passed over.",
+        epilog="example: python -m render genres/ -o images_original",
+    )
+    parser.add_argument("genres", help="folder with one folder of audio a genre: genres/blues/blues.00000.wav")
+    parser.add_argument("-o", "--out", default="images_original", help="pictures folder (default: %(default)s)")
+    parser.add_argument("-j", "--jobs", type=int, default=-1, help="processes (default: one a core)")
+    parser.add_argument("--cmap", default="magma", help="matplotlib colormap of the pictures (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="draw all anew, and replace pictures made elsewhere")
+    group = parser.add_argument_group("spectrogram")
+    for field in dataclasses.fields(Settings):
+        kind, metavar, text = FLAGS[field.name]
+        text += "" if field.default is None else " (default: %(default)s)"
+        flag = "--" + field.name.replace("_", "-")
+        group.add_argument(flag, type=kind, metavar=metavar, default=field.default, help=text)
+    return parser
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0, or 1 when a track failed."""
+    args = get_parser().parse_args(argv)
+    if args.jobs == 0 or args.jobs < -1:
+        raise InputError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
+    try:
+        settings = Settings(**{name: getattr(args, name) for name in FLAGS})
+    except ValueError as error:
+        raise InputError(error) from None
+    start = time.monotonic()
+    from render.batch import draw_folder
+
+    results, notes = draw_folder(
+        args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force
+    )
+    seconds = time.monotonic() - start
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    counts = dict.fromkeys(["drawn", "fresh", "failed"], 0)
+    for result in results:
+        counts[result.status] += 1
+        if result.message:
+            word = "failed" if result.status == "failed" else "note"
+            print(f"{word}: {result.track.path}: {result.message}", file=sys.stderr)
+    rate = f" ({counts['drawn'] / seconds:.1f} tracks a second)" if counts["drawn"] else ""
+    print(
+        f"{len(results)} tracks: {counts['drawn']} drawn, {counts['fresh']} fresh already, "
+        f"{counts['failed']} failed in {seconds:.1f} s{rate} -> {args.out}"
+    )
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

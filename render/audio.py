@@ -1,0 +1,286 @@
+"""Find the tracks of a genre folder and decode them: mono float32 at one sampling rate, in pieces."""
+
+import os
+import shutil
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from render.cli import InputError
+
+#: Read by libsndfile, through the soundfile package.
+SNDFILE_ENDINGS = frozenset(
+    ".wav .wave .au .snd .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .caf .w64 .rf64 .voc .sph .nist".split()
+    + ".ircam .sf .paf .svx .8svx .avr .pvf .xi .sds".split()
+)
+#: Read through the ffmpeg program, where there is one.
+FFMPEG_ENDINGS = frozenset(
+    ".m4a .m4b .mp4 .aac .wma .webm .mka .weba .ape .wv .ac3 .amr .3gp .tta .mpc .alac .dsf".split()
+)
+AUDIO_ENDINGS = SNDFILE_ENDINGS | FFMPEG_ENDINGS
+PICTURE_ENDINGS = frozenset(".png .jpg .jpeg .bmp .webp .gif .tif .tiff".split())
+
+#: Samples decoded at a time, over all channels (4 MiB as float32).
+BLOCK_SAMPLES = 1 << 20
+
+
+class AudioError(Exception):
+    """A file that gives no usable audio; the message says why, without the path."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One audio file of one genre.
+
+    Attributes
+    ----------
+    genre : str
+        Name of the folder under the root.
+    track_id : str
+        File name without its audio ending, such as ``blues.00000``.
+    path : Path
+        Where it lies.
+    """
+
+    genre: str
+    track_id: str
+    path: Path
+
+
+def _walk(folder):
+    """Every file under `folder` in a stable order; hidden ones and links that lead back are left out."""
+    seen = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))
+
+
+def find_tracks(root):
+    """Every audio file under the genre folders of `root`.
+
+    Parameters
+    ----------
+    root : str or Path
+        Holds one folder a genre; folders below a genre are searched too.
+
+    Returns
+    -------
+    tracks : list of Track
+        Sorted by genre and path.
+    empty : list of str
+        Genre folders that hold no audio file.
+    stray : list of Path
+        Audio files that lie in `root` itself, outside any genre.
+
+    Raises
+    ------
+    InputError
+        When `root` is missing, no folder, or holds no track; the message says what was found.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        found = "it is a file" if root.exists() else "there is no such folder"
+        raise InputError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
+    tracks, empty, stray, pictures = [], [], [], 0
+    for entry in sorted(root.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            if entry.suffix.lower() in AUDIO_ENDINGS:
+                stray.append(entry)
+            continue
+        files = list(_walk(entry))
+        found = [Track(entry.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
+        pictures += sum(path.suffix.lower() in PICTURE_ENDINGS for path in files)
+        tracks += found
+        if not found:
+            empty.append(entry.name)
+    if not tracks:
+        if pictures:
+            raise InputError(
+                f"{root}: holds {pictures} pictures and no audio; render draws pictures from audio. "
+                f"To train on these pictures: python -m vision.split {root}, then python -m vision.train"
+            )
+        if stray:
+            raise InputError(
+                f"{root}: {len(stray)} audio files lie in it, but no genre folders; "
+                f"expected one folder a genre, such as {root / 'blues' / stray[0].name}"
+            )
+        raise InputError(f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)")
+    return tracks, empty, stray
+
+
+def _declared_size(path):
+    """Bytes the file should have by its own header, or None where that is not told.
+
+    libsndfile reads a WAV, AU or AIFF file that was cut off as if it were merely shorter.
+    """
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if len(head) < 12:
+        return None
+    if head[:4] == b"RIFF":
+        size = struct.unpack("<I", head[4:8])[0]
+    elif head[:4] == b"FORM":
+        size = struct.unpack(">I", head[4:8])[0]
+    elif head[:4] == b".snd":
+        offset, data = struct.unpack(">II", head[4:12])
+        # Zero and all ones (and the sizes next to it) are what programs write that stream.
+        return offset + data if 0 < data < 0x7FFFF000 else None
+    else:
+        return None
+    return size + 8 if 0 < size < 0x7FFFF000 else None
+
+
+def _check_whole(path):
+    size, declared = path.stat().st_size, _declared_size(path)
+    # Headers that are off by a few bytes are common and harmless.
+    if declared and declared - size > max(4096, declared // 100):
+        raise AudioError(f"is truncated: its header promises {declared} bytes, the file has {size}; copy it again")
+
+
+def _sndfile_blocks(path, offset, duration):
+    """Open with libsndfile; returns (sampling rate, generator of blocks (n, channels))."""
+    import soundfile
+
+    try:
+        # Bytes, because a name that is not valid UTF-8 cannot be encoded the way soundfile does it.
+        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
+        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+        raise AudioError(f"cannot be decoded ({reason})") from None
+    sr = file.samplerate
+
+    def blocks():
+        with file:
+            try:
+                start = min(round(offset * sr), file.frames)
+                if start:
+                    file.seek(start)
+                wanted = file.frames - start
+                if duration is not None:
+                    wanted = min(wanted, round(duration * sr))
+                size = max(1, BLOCK_SAMPLES // file.channels)
+                done = 0
+                while done < wanted:
+                    block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
+                    if len(block) == 0:
+                        break
+                    done += len(block)
+                    yield block
+            except (soundfile.SoundFileError, ValueError) as error:
+                reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
+                raise AudioError(f"is damaged ({reason})") from None
+            # Compressed formats tell their length but end where the data ends. MP3s without a
+            # length header are estimated, a little off.
+            if done < 0.95 * wanted:
+                raise AudioError(f"is truncated: {done / sr:.1f} s of {wanted / sr:.1f} s could be decoded; copy it again")
+
+    return sr, blocks()
+
+
+def _ffmpeg_blocks(path, offset, duration):
+    """Decode with the ffmpeg program; returns (sampling rate, generator of blocks (n, channels))."""
+    if shutil.which("ffmpeg") is None:
+        raise AudioError(f"cannot be decoded: {path.suffix} needs the ffmpeg program; install it or convert to .wav")
+    # "file:" and the white list: a name or a playlist inside must not make ffmpeg open anything else.
+    call = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
+    call += ["-ss", str(offset)] if offset else []
+    call += ["-t", str(duration)] if duration is not None else []
+    call += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def fail():
+        process.stdout.close()
+        told = process.stderr.read().decode(errors="replace").strip().splitlines()
+        process.wait()
+        raise AudioError(f"cannot be decoded (ffmpeg: {told[-1] if told else 'no audio in it'})")
+
+    # The AU header: magic, where the data begins, its length, encoding, sampling rate, channels.
+    head = process.stdout.read(24)
+    if len(head) < 24 or head[:4] != b".snd":
+        fail()
+    begin, _, _, sr, channels = struct.unpack(">5I", head[4:])
+    process.stdout.read(begin - 24)
+
+    def blocks():
+        try:
+            size = max(1, BLOCK_SAMPLES // channels) * channels * 4
+            while data := process.stdout.read(size):
+                usable = len(data) - len(data) % (4 * channels)
+                yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
+            if process.wait() != 0:
+                fail()
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.stderr.close()
+            process.wait()
+
+    return sr, blocks()
+
+
+def decode(path, *, sr, offset=0.0, duration=None):
+    """Decode one file to mono at `sr`, piece by piece, so that long files fit in memory.
+
+    Channels are averaged and the rate changed with soxr's high quality, as `librosa.load` does.
+
+    Parameters
+    ----------
+    path : str or Path
+        Anything libsndfile reads; other formats go through ffmpeg.
+    sr : int, in Hz
+        Sampling rate to deliver.
+    offset, duration : float, in seconds
+        The part to take; `duration` None means to the end.
+
+    Yields
+    ------
+    y : np.ndarray, shape (n,), float32
+        Consecutive pieces of the signal.
+
+    Raises
+    ------
+    AudioError
+        When the file is missing, empty, truncated or cannot be decoded.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise AudioError("is empty (0 bytes)")
+        _check_whole(path)
+        opener = _ffmpeg_blocks if path.suffix.lower() in FFMPEG_ENDINGS else _sndfile_blocks
+        source_sr, blocks = opener(path, offset, duration)
+    except OSError as error:
+        raise AudioError(f"cannot be read ({error.strerror or error})") from None
+    if not 1000 <= source_sr <= 768000:
+        raise AudioError(f"has a sampling rate of {source_sr} Hz; expected 1000 to 768000")
+    mono = (block.mean(axis=1) if block.shape[1] > 1 else block[:, 0] for block in blocks)
+    n_in = n_out = 0
+    if source_sr == sr:
+        for y in mono:
+            n_in += len(y)
+            yield y
+    else:
+        import soxr
+
+        stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
+        for y in mono:
+            n_in += len(y)
+            piece = stream.resample_chunk(y)
+            n_out += len(piece)
+            yield piece
+        # librosa's length: rounded up, with zeros where the resampler gave a sample less.
+        wanted = -(-n_in * sr // source_sr) - n_out
+        piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:wanted]
+        yield np.pad(piece, (0, wanted - len(piece)))
+    if n_in == 0:
+        raise AudioError("holds no samples" + (f" after --offset {offset:g} s" if offset else ""))

@@ -1,0 +1,298 @@
+"""All tracks of a folder to pictures: in parallel, resumable, with every failure listed."""
+
+import hashlib
+import multiprocessing
+import os
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from render import atomic, audio, png, spectrogram
+from render.cli import InputError, progress
+
+#: Tracks handed to the pool at a time, for each worker: what one broken pool can leave undone.
+CHUNK = 32
+#: Limits of the child process that retries a track whose worker died.
+RETRY_SECONDS = 600
+RETRY_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one track.
+
+    Attributes
+    ----------
+    track : audio.Track
+        The track.
+    status : str
+        ``"drawn"``, ``"fresh"`` (nothing to do) or ``"failed"``.
+    message : str
+        Why it failed, or what is odd about it; empty when all is well.
+    """
+
+    track: audio.Track
+    status: str
+    message: str = ""
+
+
+def picture_path(track, out):
+    """Where the picture of `track` goes under `out`."""
+    return Path(out) / track.genre / f"{track.track_id}.png"
+
+
+def find_collisions(tracks):
+    """Failures for the tracks that would write one and the same picture.
+
+    Names that differ in case or Unicode form only collide too: on macOS and Windows they are one.
+
+    Returns
+    -------
+    results : list of Result
+        One for each such track; none of them is drawn, so that neither is silently lost.
+    """
+    by_target = defaultdict(list)
+    for track in tracks:
+        name = unicodedata.normalize("NFC", f"{track.genre}/{track.track_id}").casefold()
+        by_target[name].append(track)
+    results = []
+    for rivals in by_target.values():
+        for track in rivals if len(rivals) > 1 else []:
+            others = ", ".join(str(rival.path) for rival in rivals if rival is not track)
+            picture = f"{track.genre}/{track.track_id}.png"
+            message = f"would write {picture}, and so would {others}; rename or remove one (neither was drawn)"
+            results.append(Result(track, "failed", message))
+    return results
+
+
+def _content_hash(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _look(target):
+    """What the picture at `target` says of itself; None where there is no file.
+
+    Raises AudioError where a file stands that is not ours.
+    """
+    if not target.exists():
+        return None
+    try:
+        with png.open_picture(target) as image:
+            about = png.read_about(image)
+    except png.PictureError:
+        about = None
+    if about is None:
+        raise audio.AudioError(f"{target} was not written by melvision and is left alone; --force replaces it")
+    return about
+
+
+def _same_settings(about, settings, cmap):
+    return about.get("cmap") == cmap and all(
+        about.get(name) == value for name, value in settings.to_dict().items()
+    )
+
+
+def _silence(about):
+    return "is silent: drawn at the lowest level throughout" if about.get("silent") else ""
+
+
+def check_fresh(track, out, settings, cmap):
+    """Tell whether a track's picture is there and up to date, without reading the audio.
+
+    A picture carries the modification time of its source, so equal settings, size and time mean
+    that there is nothing to do. `draw` compares contents where only the time differs.
+
+    Returns
+    -------
+    result : Result or None
+        ``"fresh"``, or ``"failed"`` where a picture stands that is not ours; None when there is work.
+    """
+    target = picture_path(track, out)
+    try:
+        about = _look(target)
+        if about is None or not _same_settings(about, settings, cmap):
+            return None
+        status = track.path.stat()
+        same = about["source"] == about["source"] | {"name": track.path.name, "size": status.st_size}
+        if same and target.stat().st_mtime_ns == status.st_mtime_ns:
+            return Result(track, "fresh", _silence(about))
+    except audio.AudioError as error:
+        return Result(track, "failed", str(error))
+    except OSError:
+        pass  # vanished or unreadable: drawing it will say so
+    return None
+
+
+def draw(track, out, settings, cmap, colours, force=False):
+    """Draw one track, unless its content and settings are those of the picture that is there.
+
+    Parameters
+    ----------
+    track : audio.Track
+        What to draw.
+    out : str or Path
+        Pictures folder.
+    settings : spectrogram.Settings
+        How.
+    cmap, colours : str, np.ndarray
+        A colormap's name and its `png.palette`.
+    force : bool
+        Draw in any case, and replace a picture that melvision did not write.
+
+    Returns
+    -------
+    result : Result
+        ``"failed"`` rather than an exception for whatever is wrong with this one track.
+    """
+    target = picture_path(track, out)
+    kept = ""
+    try:
+        before = None if force else _look(target)
+        kept = " (its earlier picture is kept)" if before else ""
+        status = track.path.stat()
+        source = {"name": track.path.name, "size": status.st_size, "hash": _content_hash(track.path)}
+        times = (status.st_atime_ns, status.st_mtime_ns)
+        if before and before["source"] == source and _same_settings(before, settings, cmap):
+            os.utime(target, ns=times)
+            return Result(track, "fresh", _silence(before))
+        pieces = audio.decode(track.path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
+        S, _ = spectrogram.mel_power(pieces, settings)
+        about = png.describe(settings, source, cmap)
+        if S.max() <= spectrogram.AMIN:
+            about["silent"] = True
+        after = track.path.stat()
+        if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise audio.AudioError("changed while it was read; run again once it is written")
+        png.write(target, spectrogram.power_to_db(S, top_db=settings.top_db), about, colours=colours)
+        os.utime(target, ns=times)
+        return Result(track, "drawn", _silence(about))
+    except (audio.AudioError, ValueError) as error:
+        return Result(track, "failed", f"{error}{kept}")
+    except MemoryError:
+        return Result(track, "failed", f"needs more memory than there is; draw a part of it with --duration{kept}")
+    except OSError as error:
+        return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
+
+
+def _child(connection, task):
+    """Run one task under a memory limit, in a process of its own."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (RETRY_BYTES, RETRY_BYTES))
+    except (ImportError, ValueError, OSError):
+        pass  # no such limit on this system: the time limit remains
+    connection.send(draw(*task))
+
+
+def draw_apart(task):
+    """Draw one track in a child process that may die, hang or run out of memory on its own.
+
+    Parameters
+    ----------
+    task : tuple
+        The arguments of `draw`.
+
+    Returns
+    -------
+    result : Result
+        The child's, or ``"failed"`` saying how the child ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(sender, task), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(RETRY_SECONDS):
+            return receiver.recv()
+        return Result(task[0], "failed", f"took over {RETRY_SECONDS} s to decode; given up")
+    except EOFError:
+        process.join()
+        return Result(task[0], "failed", f"kills the process that decodes it (exit code {process.exitcode})")
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def _run(tasks, jobs):
+    """Yield a result for each task, whatever happens to the workers."""
+    if jobs == 1:
+        yield from (draw(*task) for task in tasks)
+        return
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    for start in range(0, len(tasks), CHUNK * jobs):
+        left = {task[0].path: task for task in tasks[start : start + CHUNK * jobs]}
+        try:
+            # One thread a worker: the workers are as many as the cores already.
+            with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
+                calls = [delayed(draw)(*task) for task in left.values()]
+                for result in Parallel(return_as="generator_unordered")(calls):
+                    del left[result.track.path]
+                    yield result
+        except BrokenProcessPool:  # a worker was killed; nobody knows over which track
+            yield from map(draw_apart, left.values())
+
+
+def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
+    """Draw every track under `genres` into `out`.
+
+    Parameters
+    ----------
+    genres, out : str or Path
+        Audio folder with one folder a genre; pictures folder.
+    settings : spectrogram.Settings
+        How.
+    cmap : str
+        Colormap of the pictures.
+    jobs : int
+        Processes; -1 is one a core.
+    force : bool
+        Draw everything anew and replace pictures that melvision did not write.
+
+    Returns
+    -------
+    results : list of Result
+        One a track, in the order of the tracks.
+    notes : list of str
+        What was passed over: empty genre folders, audio outside a genre.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to draw, or `out` cannot be written.
+    """
+    try:
+        colours = png.palette(cmap)
+    except ValueError as error:
+        raise InputError(error) from None
+    tracks, empty, stray = audio.find_tracks(genres)
+    notes = [f"{Path(genres) / genre}: no audio file in this genre folder" for genre in empty]
+    notes += [f"{path}: lies outside a genre folder, not drawn" for path in stray]
+    try:
+        for genre in sorted({track.genre for track in tracks}):
+            (Path(out) / genre).mkdir(parents=True, exist_ok=True)
+            atomic.clear_leftovers(Path(out) / genre)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
+    results = {result.track.path: result for result in find_collisions(tracks)}
+    tasks = []
+    for track in tracks:
+        if track.path in results:
+            continue
+        fresh = None if force else check_fresh(track, out, settings, cmap)
+        if fresh:
+            results[track.path] = fresh
+        else:
+            tasks.append((track, out, settings, cmap, colours, force))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Starting a process takes as long as drawing dozens of tracks.
+    jobs = max(1, min(cores if jobs < 0 else jobs, len(tasks) // 8))
+    for result in progress(_run(tasks, jobs), total=len(tasks), desc="render", unit="track"):
+        results[result.track.path] = result
+    return [results[track.path] for track in tracks], notes

@@ -1,0 +1,193 @@
+"""Levels to PNG and back: one pixel is one Mel band of one frame, and the file says how it was made.
+
+The picture is indexed: people see a colormap, the file holds the level. Row 0 is the highest band.
+"""
+
+import functools
+import json
+import warnings
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from render import __version__, atomic
+from render.spectrogram import MAX_PIXELS, Settings
+
+#: Keyword of the text chunk that makes a picture one of ours.
+CHUNK = "melvision"
+
+# MAX_PIXELS is the stricter bound and an error; Pillow's own warning would only be noise before it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class PictureError(Exception):
+    """A file that is no usable picture; the message says why, without the path."""
+
+
+@functools.cache
+def palette(cmap):
+    """The 256 colours of a matplotlib colormap.
+
+    Returns
+    -------
+    colours : np.ndarray, shape (256, 3), uint8
+        RGB; row 0 is the colour of the lowest level. Read-only.
+
+    Raises
+    ------
+    ValueError
+        When matplotlib knows no such colormap.
+    """
+    import matplotlib
+
+    if cmap not in matplotlib.colormaps:
+        raise ValueError(f"--cmap {cmap}: not a colormap of matplotlib; magma, viridis and inferno are good ones")
+    colours = matplotlib.colormaps[cmap](np.linspace(0, 1, 256), bytes=True)[:, :3].copy()
+    colours.flags.writeable = False
+    return colours
+
+
+def quantise(S_db, *, vmin, vmax):
+    """Decibels to levels.
+
+    Parameters
+    ----------
+    S_db : np.ndarray, float32
+        Values outside [vmin, vmax] are clipped.
+    vmin, vmax : float, in dB
+        The values of levels 0 and 255.
+
+    Returns
+    -------
+    levels : np.ndarray, same shape, uint8
+        The nearest level: at most ``(vmax - vmin) / 510`` dB off.
+    """
+    scaled = (S_db - np.float32(vmin)) * np.float32(255 / (vmax - vmin))
+    return np.rint(np.clip(scaled, 0, 255, out=scaled)).astype(np.uint8)
+
+
+def describe(settings, source, cmap):
+    """What the text chunk of a Mel picture says, as a JSON-able dict.
+
+    Parameters
+    ----------
+    settings : Settings
+        How it was drawn.
+    source : dict
+        The audio file's ``name``, ``size`` in bytes and content ``hash``.
+    cmap : str
+        Name of the colormap.
+    """
+    about = {"version": __version__, "kind": "mel", **settings.to_dict(), "ref": "max", "cmap": cmap}
+    return about | {"vmin": -settings.top_db, "vmax": 0.0, "source": source}
+
+
+def write(path, S_db, about, *, colours):
+    """Write one picture, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to; an existing file is replaced.
+    S_db : np.ndarray, shape (n_mels, n_frames), float32
+        Row 0 is the lowest band.
+    about : dict
+        From `describe`.
+    colours : np.ndarray, shape (256, 3), uint8
+        From `palette`.
+    """
+    levels = quantise(S_db, vmin=about["vmin"], vmax=about["vmax"])
+    image = Image.fromarray(np.ascontiguousarray(levels[::-1]), "L")
+    image.putpalette(colours.tobytes())  # turns "L" into "P", indices as they are
+    text = PngImagePlugin.PngInfo()
+    # ASCII JSON: names of any script, and even bytes that are no text at all, survive as escapes.
+    text.add_text(CHUNK, json.dumps(about, sort_keys=True))
+    with atomic.replacing(path) as file:
+        # On noisy pictures like these level 1 is quicker than the default and no larger.
+        image.save(file, "PNG", pnginfo=text, compress_level=1)
+
+
+def open_picture(path):
+    """Open a picture without decoding its pixels, refusing what would harm.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        Its pixels are not read yet. Close it, or use it in a ``with``.
+
+    Raises
+    ------
+    PictureError
+        When it is missing, no picture, or too large to decode safely.
+    """
+    try:
+        image = Image.open(path)
+    except Image.DecompressionBombError:
+        raise PictureError(f"is too large to decode safely (over {MAX_PIXELS} pixels)") from None
+    except FileNotFoundError:
+        raise PictureError("is missing") from None
+    except Exception as error:  # Pillow's parsers raise many kinds on damaged files
+        reason = "unknown format or damaged" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise PictureError(f"cannot be read as a picture ({reason})") from None
+    if image.width * image.height > MAX_PIXELS:
+        width, height = image.size
+        image.close()
+        raise PictureError(f"is {width}x{height}, too large to decode safely (over {MAX_PIXELS} pixels)")
+    return image
+
+
+def read_about(image):
+    """What an open picture says of how it was made.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        From `open_picture`.
+
+    Returns
+    -------
+    about : dict or None
+        As `describe` made it; None where the picture is not ours or its chunk is damaged.
+    """
+    text = image.info.get(CHUNK)
+    if not isinstance(text, str):
+        return None
+    try:
+        about = json.loads(text)
+        Settings.from_dict(about)
+        good = isinstance(about["source"], dict) and float(about["vmin"]) < float(about["vmax"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return about if good else None
+
+
+def read(path):
+    """Read one of our pictures back.
+
+    Parameters
+    ----------
+    path : str or Path
+        A PNG that `write` made.
+
+    Returns
+    -------
+    S_db : np.ndarray, shape (n_mels, n_frames), float32
+        Row 0 is the lowest band; within half a level of what was written (0.16 dB for 80 dB).
+    about : dict
+        The settings and the source, as `describe` made them.
+
+    Raises
+    ------
+    PictureError
+        When it cannot be read or is not one of ours.
+    """
+    with open_picture(path) as image:
+        about = read_about(image)
+        if about is None or image.mode != "P":
+            raise PictureError("was not written by melvision (its text chunk or palette is missing)")
+        try:
+            levels = np.asarray(image)[::-1]
+        except Exception as error:
+            raise PictureError(f"is damaged ({error})") from None
+    vmin, vmax = float(about["vmin"]), float(about["vmax"])
+    return (levels * np.float32((vmax - vmin) / 255) + np.float32(vmin)).astype(np.float32), about

@@ -1,0 +1,268 @@
+"""Audio to Mel spectrogram: what `librosa.feature.melspectrogram` and `power_to_db` give, streamed.
+
+librosa itself is not imported here: that costs over a second in every worker. The tests hold this
+module to librosa's values.
+"""
+
+import functools
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+#: Frames transformed at a time: a block of this many stays in the processor's cache.
+BLOCK_FRAMES = 128
+#: Bands multiplied at a time. Mel filters are narrow, so a few bands need few of the FFT's bins.
+BLOCK_BANDS = 16
+#: The largest picture drawn or read, in pixels: 3.4 hours at the default settings. Without a bound a small
+#: hostile file (hours of silence compress to nothing) would take all memory.
+MAX_PIXELS = 1 << 26
+#: `power_to_db`'s floor, librosa's `amin`.
+AMIN = 1e-10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How audio becomes a picture. Every field is a flag of ``python -m render``.
+
+    Attributes
+    ----------
+    sr : int, in Hz
+        Audio is resampled to this rate.
+    n_fft : int
+        Window length in samples (Hann).
+    hop_length : int
+        Samples between frames.
+    n_mels : int
+        Mel bands (Slaney's scale and normalisation, librosa's default).
+    fmin, fmax : float, in Hz
+        Lowest and highest frequency; `fmax` None means ``sr / 2``.
+    top_db : float, in dB
+        Range kept below the track's peak.
+    offset : float, in seconds
+        Where in the track to begin.
+    duration : float, in seconds, or None
+        How much of it to take; None is all.
+
+    Raises
+    ------
+    ValueError
+        When a value is out of its range; the message names the flag.
+    """
+
+    sr: int = 22050
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    top_db: float = 80.0
+    offset: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self):
+        nyquist = self.sr / 2
+        fmax = nyquist if self.fmax is None else self.fmax
+        rules = [
+            ("sr", 1000 <= self.sr <= 768000, "from 1000 to 768000 Hz"),
+            ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
+            ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),
+            ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
+            ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),
+            ("fmax", fmax <= nyquist, f"at most sr / 2 ({nyquist:g} Hz)"),
+            ("top_db", 1 <= self.top_db <= 300, "from 1 to 300 dB"),
+            ("offset", 0 <= self.offset < math.inf, "0 s or more"),
+            ("duration", self.duration is None or 0 < self.duration < math.inf, "more than 0 s"),
+        ]
+        for name, good, expected in rules:
+            if not good:  # also NaN, which compares false with everything
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+
+    def to_dict(self):
+        """Return the settings as a JSON-able dict, as a picture's text chunk holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the settings a picture's text chunk tells; keys that are no setting are passed over.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When a value is out of its range or of another type.
+        """
+        known = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None):
+    """Triangular Mel filters, as `librosa.filters.mel` makes them by default.
+
+    Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above, each triangle
+    normalised to unit area.
+
+    Returns
+    -------
+    weights : np.ndarray, shape (n_mels, 1 + n_fft // 2), float32
+        Non-negative; row 0 is the lowest band.
+    """
+    fmax = sr / 2 if fmax is None else fmax
+    # 200/3 Hz a Mel up to 1 kHz (Mel 15), then 27 Mels for each factor of 6.4.
+    step, corner, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27
+
+    def to_mel(hz):
+        if hz < corner:
+            return hz / step
+        return corner / step + math.log(hz / corner) / log_step
+
+    mels = np.linspace(to_mel(fmin), to_mel(fmax), n_mels + 2)
+    hz = np.where(mels < corner / step, mels * step, corner * np.exp(log_step * (mels - corner / step)))
+    bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
+    rising = (bins - hz[:-2, None]) / np.diff(hz)[:-1, None]
+    falling = (hz[2:, None] - bins) / np.diff(hz)[1:, None]
+    weights = np.maximum(0, np.minimum(rising, falling)) * (2.0 / (hz[2:] - hz[:-2]))[:, None]
+    return weights.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _banded_filters(sr, n_fft, n_mels, fmin, fmax):
+    """The filters cut into blocks of bands: a list of (bands, bins, weights (n_bins, n_bands))."""
+    weights = mel_filters(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    blocks = []
+    for low in range(0, n_mels, BLOCK_BANDS):
+        rows = weights[low : low + BLOCK_BANDS]
+        used = np.flatnonzero(rows.any(axis=0))
+        # With many bands and a short window some triangles fall between two bins and stay empty.
+        bins = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+        blocks.append((slice(low, low + len(rows)), bins, np.ascontiguousarray(rows[:, bins].T)))
+    return blocks
+
+
+@functools.lru_cache(maxsize=4)
+def _window(n_fft):
+    # The periodic Hann window, as scipy.signal.get_window("hann") makes it.
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+
+
+def mel_power(blocks, settings):
+    """Mel power spectrogram of a mono signal that comes in pieces.
+
+    Frames are centred and the signal padded with zeros at both ends, as librosa does. Memory is
+    bounded but for the result itself (about 80 MB an hour at the default settings).
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray, shape (n,), float32
+        The signal at ``settings.sr``, in order, in pieces of any length.
+    settings : Settings
+        Window, hop and Mel bands.
+
+    Returns
+    -------
+    S : np.ndarray, shape (n_mels, n_frames), float32
+        Power, row 0 the lowest band; ``n_frames = 1 + n_samples // hop_length``.
+    n_samples : int
+        The length of the signal.
+
+    Raises
+    ------
+    ValueError
+        When the signal is empty, shorter than one window, too long to draw (`MAX_PIXELS`), or holds
+        NaN or infinity.
+    """
+    from scipy import fft
+
+    n_fft, hop_length = settings.n_fft, settings.hop_length
+    window = _window(n_fft)
+    filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax)
+    pieces = []
+
+    def transform(y):
+        """Every whole frame of `y`; returns what is left for the next piece."""
+        if len(y) < n_fft:
+            return y
+        frames = np.lib.stride_tricks.sliding_window_view(y, n_fft)[::hop_length]
+        for start in range(0, len(frames), BLOCK_FRAMES):
+            spectrum = fft.rfft(frames[start : start + BLOCK_FRAMES] * window, overwrite_x=True)
+            power = spectrum.real**2 + spectrum.imag**2
+            mel = np.empty((len(power), settings.n_mels), np.float32)
+            for bands, bins, weights in filters:
+                np.matmul(power[:, bins], weights, out=mel[:, bands])
+            pieces.append(mel)
+        return y[len(frames) * hop_length :]
+
+    rest = np.zeros(n_fft // 2, np.float32)
+    n_samples = 0
+    for block in blocks:
+        if not np.isfinite(block).all():
+            at = n_samples + int(np.flatnonzero(~np.isfinite(block))[0])
+            raise ValueError(f"holds NaN or infinity, first at {at / settings.sr:.3f} s")
+        n_samples += len(block)
+        if n_samples // hop_length * settings.n_mels > MAX_PIXELS:
+            hours = MAX_PIXELS / settings.n_mels * hop_length / settings.sr / 3600
+            raise ValueError(f"is longer than {hours:.1f} hours; draw a part of it with --duration")
+        rest = transform(np.concatenate([rest, block]))
+    if n_samples == 0:
+        raise ValueError("holds no samples")
+    if n_samples < n_fft:
+        raise ValueError(
+            f"is {n_samples / settings.sr:.3f} s long, shorter than one window of {n_fft / settings.sr:.3f} s"
+        )
+    # An odd window is padded by n_fft // 2 on both sides too.
+    transform(np.concatenate([rest, np.zeros(n_fft // 2, np.float32)]))
+    return np.concatenate(pieces).T, n_samples
+
+
+def power_to_db(S, *, top_db=80.0):
+    """Decibels below the peak, as ``librosa.power_to_db(S, ref=np.max, top_db=top_db)``.
+
+    Parameters
+    ----------
+    S : np.ndarray, float32
+        Power, non-negative.
+    top_db : float, in dB
+        Values lower than this below the peak are raised to it.
+
+    Returns
+    -------
+    S_db : np.ndarray, same shape, float32
+        In [-top_db, 0]. All ``-top_db`` where `S` has no peak to refer to (digital silence).
+    """
+    peak = float(S.max())
+    if peak <= AMIN:
+        return np.full_like(S, -top_db)
+    S_db = np.log10(np.maximum(S, AMIN))
+    S_db *= 10.0
+    S_db -= 10.0 * math.log10(peak)
+    return np.maximum(S_db, -top_db, out=S_db)
+
+
+def mel_spectrogram(y, settings=None):
+    """Mel spectrogram of a mono signal, in decibels below its own peak.
+
+    Parameters
+    ----------
+    y : np.ndarray, shape (n_samples,)
+        Finite float32 audio at ``settings.sr``, nominally in [-1, 1].
+    settings : Settings, optional
+        The defaults are librosa's.
+
+    Returns
+    -------
+    S_db : np.ndarray, shape (n_mels, n_frames), float32
+        In [-top_db, 0]; row 0 is the lowest band.
+
+    Raises
+    ------
+    ValueError
+        If `y` is empty, shorter than one window or holds NaN or infinity; the message says where.
+
+    Examples
+    --------
+    >>> y = np.sin(2 * np.pi * 440 / 22050 * np.arange(22050)).astype(np.float32)
+    >>> mel_spectrogram(y).shape
+    (128, 44)
+    """
+    settings = settings or Settings()
+    S, _ = mel_power([np.asarray(y, np.float32)], settings)
+    return power_to_db(S, top_db=settings.top_db)

@@ -1,0 +1,1 @@
+"""Pictures to genres: split, train, evaluate, predict."""
