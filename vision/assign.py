@@ -1,0 +1,143 @@
+"""Which side each group of pictures falls on: stratified by genre, seeded, never moved again."""
+
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from vision.groups import look_up, tie
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass
+class Row:
+    """One picture, as ``split.csv`` holds it.
+
+    Attributes
+    ----------
+    file : str
+        Path below the pictures folder, with forward slashes.
+    genre, track : str
+        Its folder and its `groups.track_key`.
+    group : str
+        The first file of its group; a group is on one side only.
+    split : str
+        ``"train"``, ``"dev"``, ``"test"``, or ``""`` where a published list does not name it.
+    left_out : str
+        Why it is not used; empty when it is.
+    pixels : str
+        `pictures.pixel_hash`.
+    size, mtime_ns : int
+        Of the file when its pixels were hashed.
+    """
+
+    file: str
+    genre: str
+    track: str
+    group: str = ""
+    split: str = ""
+    left_out: str = ""
+    pixels: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+
+
+def _assign(groups, ratios, seed):
+    """Give every group without a split the one that its genres are shortest of."""
+    total, have, waiting = Counter(), Counter(), Counter()
+    new = [rows for rows in groups if not any(row.split for row in rows)]
+    for rows in groups:
+        for row in rows:
+            if not row.left_out:
+                total[row.genre] += 1
+                have[row.genre, row.split] += 1
+    wanted = [split for split in SPLITS if ratios[split] > 0]
+    want = {}
+    for genre, n in total.items():
+        for split in wanted[1:]:
+            want[genre, split] = max(1, round(n * ratios[split]))
+        want[genre, "train"] = n - sum(want[genre, split] for split in wanted[1:])
+    for rows in new:
+        waiting.update({row.genre for row in rows})
+
+    def draw(rows):
+        # Not the order of the listing: the same track falls the same way whatever lies beside it.
+        return hashlib.blake2b(f"{seed}/{min(row.file for row in rows)}".encode(errors="surrogateescape")).digest()
+
+    for rows in sorted(new, key=lambda rows: (-len(rows), draw(rows))):
+        sizes = Counter(row.genre for row in rows)
+        choices = wanted
+        for genre in sizes:
+            bare = [split for split in wanted if have[genre, split] == 0]
+            if bare and waiting[genre] <= len(bare):
+                choices = bare  # the last groups of a genre go where it has none yet
+            waiting[genre] -= 1
+        best = max(choices, key=lambda split: sum(n * (want[g, split] - have[g, split]) for g, n in sizes.items()))
+        for row in rows:
+            row.split = best
+            have[row.genre, best] += 1
+
+
+def settle(rows, gone, *, lists, groups, ratios, seed):
+    """Fill in `group`, `split` and `left_out` of every row.
+
+    Rows that have a split keep it. Where a group has rows on two sides, the assignments stay and
+    the lesser side (train before dev before test) is left out.
+
+    Parameters
+    ----------
+    rows : list of Row
+        Pictures that are there; changed in place.
+    gone : list of Row
+        Pictures that were there before: they still tie others together.
+    lists : dict of str to dict
+        For some of train, dev and test, what `groups.read_list` gave. Empty to draw by `ratios`.
+    groups : dict
+        What `groups.read_groups` gave, or empty.
+    ratios : dict of str to float
+        Shares of train, dev and test, summing to 1.
+    seed : int
+        Of the draw.
+    """
+    everything = rows + gone
+    numbers = tie(
+        [(row.genre, row.track) for row in everything],
+        [row.pixels or None for row in everything],
+        [look_up(groups, row.genre, row.track) for row in everything],
+    )
+    members = defaultdict(list)
+    for number, row in zip(numbers, everything, strict=True):
+        members[number].append(row)
+    for number, group in members.items():
+        for row in group:
+            row.group = everything[number].file
+            if lists:
+                named = [split for split, keys in lists.items() if look_up(keys, row.genre, row.track)]
+                row.split = named[-1] if named else ""
+        sides = [split for split in SPLITS if any(row.split == split for row in group)]
+        for row in group:
+            # The test side of a conflict counts most, then dev: neither may have been trained on.
+            if lists and not row.split:
+                row.left_out = "on no list"
+            elif len(sides) > 1 and row.split not in ("", sides[-1]):
+                row.left_out = f"tied to a {sides[-1]} picture"
+            elif sides:
+                row.split, row.left_out = row.split or sides[-1], ""
+    if not lists:
+        away = {id(row) for row in gone}
+        here = ([row for row in group if id(row) not in away] for group in members.values())
+        _assign([group for group in here if group], ratios, seed)
+
+
+def straddling(rows):
+    """Groups with used pictures on more than one side: a proof of `settle`, empty when all is well.
+
+    Returns
+    -------
+    groups : list of str
+    """
+    sides = defaultdict(set)
+    for row in rows:
+        if not row.left_out:
+            sides[row.group].add(row.split)
+    return sorted(group for group, splits in sides.items() if len(splits) > 1)

@@ -1,0 +1,166 @@
+"""Which pictures belong together: a track's own, equal ones under two names, an artist's."""
+
+import csv
+import re
+from pathlib import Path, PurePath
+
+from render.cli import InputError
+
+_ENDING = re.compile(
+    r"\.(png|jpe?g|bmp|webp|gif|tiff?|ppm|pgm|wav|wave|au|snd|flac|og[ga]|opus|mp[23]|aiff?|aifc|m4a|wma|aac)$", re.I
+)
+#: GTZAN's names, and whatever a program that cuts tracks up has put behind them.
+_GTZAN = re.compile(r"^([a-z]+[ ._-]?\d{5})(?:[ ._+-].*)?$", re.I)
+#: What else programs put behind a track's name when they cut it up or draw it several times.
+_PART = re.compile(r"[ ._-]*(?:seg|segment|part|chunk|clip|slice|aug|augment|copy)[ ._-]?\d+$", re.I)
+
+
+def track_key(name):
+    """The track a file belongs to, so that its pieces and copies are kept together.
+
+    Endings and separators are taken off, and so is the number of a segment or an augmented copy.
+
+    Parameters
+    ----------
+    name : str
+        File name, with or without folders and ending.
+
+    Returns
+    -------
+    key : str
+        Lower case.
+
+    Examples
+    --------
+    >>> track_key("blues00012.png") == track_key("blues/blues.00012.wav") == track_key("blues.00012.3.png")
+    True
+    """
+    stem = _ENDING.sub("", PurePath(name).name)
+    gtzan = _GTZAN.match(stem)
+    stem = gtzan[1] if gtzan else _PART.sub("", stem.split("+aug")[0])
+    key = re.sub(r"[\s._-]+", " ", stem).strip().casefold()
+    # "blues 00012" is "blues00012", but "1 2" is not "12".
+    return re.sub(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", key) or stem.casefold()
+
+
+def _named_key(name):
+    """The key of a line in a list: with its folder, the genre, where it names one."""
+    genre = PurePath(name).parent.name
+    return f"{genre.casefold()}/{track_key(name)}" if genre else track_key(name)
+
+
+def look_up(table, genre, key):
+    """What a list or groups file says of one track, named with its genre or without.
+
+    Parameters
+    ----------
+    table : dict
+        From `read_list` or `read_groups`.
+    genre, key : str
+        The picture's genre folder and `track_key`.
+
+    Returns
+    -------
+    value : object
+        None where the track is not named.
+    """
+    return table.get(f"{genre.casefold()}/{key}", table.get(key))
+
+
+def tie(*labels_of):
+    """Join items that share any label into groups.
+
+    Parameters
+    ----------
+    *labels_of : list of hashable or None
+        Each a list with one label an item; None ties to nothing.
+
+    Returns
+    -------
+    groups : list of int
+        One number an item: the position of the first item of its group.
+    """
+    parent = list(range(len(labels_of[0])))
+
+    def root(item):
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for labels in labels_of:
+        first = {}
+        for item, label in enumerate(labels):
+            if label is None:
+                continue
+            one, other = root(first.setdefault(label, item)), root(item)
+            parent[max(one, other)] = min(one, other)
+    return [root(item) for item in range(len(parent))]
+
+
+def _lines(path, what):
+    try:
+        return Path(path).read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text; expected {what}") from None
+
+
+def read_list(path):
+    """Read a published list of tracks, one a line, such as ``blues/blues.00029.wav``.
+
+    Returns
+    -------
+    keys : dict of str to bool
+        The key of each line, for `look_up`, and True.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is empty.
+    """
+    what = "one track a line, such as blues/blues.00029.wav"
+    keys = {_named_key(line.strip()): True for line in _lines(path, what) if line.strip()}
+    if not keys:
+        raise InputError(f"{path}: is empty; expected {what}")
+    return keys
+
+
+def read_groups(path):
+    """Read which tracks belong together, say by artist.
+
+    Parameters
+    ----------
+    path : str or Path
+        A CSV file with the columns track and group (a header line may be there), or an index with
+        lines like ``blues.00000.wav ::: John Lee Hooker ::: title``, as Sturm's of GTZAN.
+
+    Returns
+    -------
+    groups : dict of str to str
+        Key of each track, for `look_up`, to its group; tracks whose group is blank are left out.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or has a line of another form.
+    """
+    what = "lines of track,group"
+    groups = {}
+    lines = _lines(path, what)
+    index = any(":::" in line for line in lines)
+    rows = ([part.strip() for part in line.split(":::")] for line in lines) if index else csv.reader(lines)
+    for number, row in enumerate(rows, 1):
+        if not any(row):
+            continue
+        if len(row) < 2:
+            raise InputError(f"{path}, line {number}: found {row[0]!r}; expected {what}")
+        track, group = row[0].strip(), row[1].strip()
+        if number == 1 and [track.lower(), group.lower()] == ["track", "group"]:
+            continue
+        if group:
+            groups[_named_key(track)] = " ".join(group.casefold().split())
+    if not groups:
+        raise InputError(f"{path}: names no group; expected {what}")
+    return groups

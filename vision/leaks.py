@@ -1,0 +1,92 @@
+"""Leaks between train, dev and test folders, whoever made them."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from render.cli import InputError, progress
+from vision.groups import look_up, track_key
+
+#: What people call the three folders when they split by hand.
+FOLDER_NAMES = {"train": ("train", "training"), "dev": ("dev", "val", "valid", "validation"), "test": ("test",)}
+
+
+def find_splits(data):
+    """The folders of a data folder that are there, under whatever usual name.
+
+    Returns
+    -------
+    folders : dict of str to Path
+        For some of train, dev and test, in this order.
+    """
+    found = {}
+    for split, names in FOLDER_NAMES.items():
+        for name in names:
+            if (Path(data) / name).is_dir():
+                found[split] = Path(data) / name
+                break
+    return found
+
+
+def find_leaks(data, groups=None):
+    """Pictures of one track, equal pictures and pictures of one group that are on two sides.
+
+    Parameters
+    ----------
+    data : str or Path
+        Holds train, dev and perhaps test folders.
+    groups : dict, optional
+        What `groups.read_groups` gave.
+
+    Returns
+    -------
+    leaks : list of str
+        A line for each; empty when there is none.
+    problems : list of str
+        Pictures that cannot be read.
+
+    Raises
+    ------
+    InputError
+        When `data` has fewer than two such folders.
+    """
+    from joblib import Parallel, delayed
+
+    from render.png import PictureError
+    from vision.pictures import GenreFolder, load, pixel_hash
+
+    folders = find_splits(data)
+    if len(folders) < 2:
+        raise InputError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
+    samples = []
+    for split, folder in folders.items():
+        genres = GenreFolder(folder)
+        samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
+
+    def digest(path):
+        try:
+            return pixel_hash(load(path)), None
+        except (PictureError, OSError, MemoryError) as error:
+            return None, f"{path}: {error}"
+
+    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
+    calls = threads(delayed(digest)(path) for _, path, _ in samples)
+    hashes = list(progress(calls, total=len(samples), desc="hash", unit="picture"))
+    seen = {"the same track": defaultdict(list), "equal pictures": defaultdict(list), "one group": defaultdict(list)}
+    for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
+        track = track_key(path)
+        seen["the same track"][genre, track].append((split, path))
+        if pixels:
+            seen["equal pictures"][pixels].append((split, path))
+        group = look_up(groups or {}, genre, track)
+        if group:
+            seen["one group"][group].append((split, path))
+    leaks, told = [], set()
+    for what, members in seen.items():
+        for name, files in members.items():
+            one_a_side = dict(reversed(files))
+            pair = tuple(sorted(one_a_side.values()))
+            if len(one_a_side) > 1 and pair not in told:
+                told.add(pair)
+                label = f" ({name})" if what == "one group" else ""
+                leaks.append(f"leak: {what}{label} in {' and '.join(sorted(one_a_side))}: {', '.join(pair)}")
+    return leaks, [problem for _, problem in hashes if problem]

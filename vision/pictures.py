@@ -1,0 +1,295 @@
+"""Genre folders of pictures to tensors: found by ImageFolder, each decoded once, faults listed."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose
+
+from render import png
+from render.cli import InputError, progress
+from vision.transforms import RemoveBorder, ToInput, match_channels
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
+#: Smaller pictures hold no spectrogram.
+MIN_SIDE = 16
+#: How many pictures of one size are looked at to learn where its margins end.
+BORDER_SAMPLE = 256
+
+
+def load(path):
+    """Open one picture with its pixels decoded, refusing what is no spectrogram.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any format Pillow reads.
+
+    Returns
+    -------
+    image : PIL.Image.Image
+        16-bit grey is brought to 8 bits; other modes are as they are. ``info`` keeps the text chunk.
+
+    Raises
+    ------
+    png.PictureError
+        When it is corrupt, too large, too small, animated, or of floating-point pixels.
+    """
+    with png.open_picture(path) as image:
+        if min(image.size) < MIN_SIDE:
+            width, height = image.size
+            raise png.PictureError(f"is {width}x{height} pixels, too small for a spectrogram")
+        try:
+            frames = getattr(image, "n_frames", 1)
+            if frames == 1:
+                image.load()
+        except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+            raise png.PictureError(f"is damaged ({error})") from None
+        if frames > 1:
+            raise png.PictureError(f"is animated ({frames} frames); save one frame of it as PNG")
+        if image.mode.startswith("I"):
+            values = np.asarray(image).astype(np.int64)
+            if values.min() < 0 or values.max() > 65535:
+                raise png.PictureError(f"has pixels from {values.min()} to {values.max()}; expected 8 or 16 bits")
+            return Image.fromarray(((values + 128) // 257).astype(np.uint8), "L")
+        if image.mode == "F":
+            raise png.PictureError("has floating-point pixels; expected 8 or 16 bits")
+        return image
+
+
+def pixel_hash(image):
+    """A hash of size and pixels: equal for pictures that look the same, whatever the file format.
+
+    Returns
+    -------
+    digest : str
+        32 hexadecimal digits (BLAKE2b).
+    """
+    rgba = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
+    if rgba.mode == "RGBA" and rgba.getextrema()[3] == (255, 255):
+        rgba = rgba.convert("RGB")
+    head = f"{rgba.mode}{rgba.size}".encode()
+    return hashlib.blake2b(head + rgba.tobytes(), digest_size=16).hexdigest()
+
+
+class GenreFolder(ImageFolder):
+    """torchvision's ImageFolder, less what is hidden, and with class names that can be given.
+
+    Parameters
+    ----------
+    root : str or Path
+        One folder a genre.
+    classes : list of str, optional
+        Genres in the order of their labels; by default the folder names in alphabetical order.
+    transform : callable, optional
+        PIL image to whatever `__getitem__` gives.
+
+    Attributes
+    ----------
+    empty : list of str
+        Genre folders with no picture in them.
+
+    Raises
+    ------
+    InputError
+        When `root` is missing, holds no picture, or has a genre that is not in `classes`.
+    """
+
+    def __init__(self, root, classes=None, transform=None):
+        self._classes = classes
+        root = Path(root)
+        if not root.is_dir():
+            found = "it is a file" if root.exists() else "there is no such folder"
+            raise InputError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
+        super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
+        # A link that leads back up makes ImageFolder meet the same file again and again.
+        first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
+        self.samples = self.imgs = sorted(first.values())
+        self.targets = [label for _, label in self.samples]
+        if not self.samples:
+            raise InputError(f"{root}: no picture in it; {_instead(root)}")
+        used = set(self.targets)
+        self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
+
+    def _is_picture(self, path):
+        inside = Path(path).relative_to(self.root).parts
+        return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
+
+    def find_classes(self, directory):
+        """Return the genres and their labels; hidden folders are none."""
+        found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        if self._classes is None:
+            classes = found
+        else:
+            classes = list(self._classes)
+            strange = [name for name in found if name not in classes]
+            if strange:
+                raise InputError(
+                    f"{directory}: genres {', '.join(strange)} are not among the model's {', '.join(classes)}; "
+                    "take them out, or train anew"
+                )
+        return classes, {name: label for label, name in enumerate(classes)}
+
+
+def _instead(root):
+    """What a folder without pictures seems to be."""
+    for _, _, names in os.walk(root):
+        if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
+            return f"it holds audio. Draw pictures of it first: python -m render {root}"
+    return "expected <genre>/<track>.png"
+
+
+@dataclass
+class Pictures:
+    """The pictures of one folder, in memory.
+
+    Attributes
+    ----------
+    x : torch.Tensor, shape (n, channels, size, size), uint8
+        Levels (1 channel) or colours (3).
+    y : torch.Tensor, shape (n,), int64
+        Labels: positions in `classes`.
+    paths : list of str
+        Where each came from.
+    classes : list of str
+        Genres.
+    problems : list of str
+        A line for each picture that could not be used, and for each empty genre folder.
+    notes : list of str
+        What was done that the user should know of.
+    render : dict or None
+        The commonest settings that the pictures' own text chunks tell; None where none has one.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    paths: list
+    classes: list
+    problems: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    render: dict | None = None
+
+
+def fit_border(paths):
+    """Learn the margins of a folder from up to `BORDER_SAMPLE` pictures of each size.
+
+    Parameters
+    ----------
+    paths : list of str
+        Pictures; those that cannot be read are passed over.
+
+    Returns
+    -------
+    remove_border : RemoveBorder
+    """
+    by_size = {}
+    for path in paths:
+        try:
+            with png.open_picture(path) as image:
+                if png.read_about(image) is None:
+                    by_size.setdefault(image.size, []).append(path)
+        except png.PictureError:
+            continue
+    chosen = []
+    for same in by_size.values():
+        step = max(1, len(same) // BORDER_SAMPLE)
+        chosen += same[::step][:BORDER_SAMPLE]
+
+    def readable():
+        for path in progress(chosen, total=len(chosen), desc="margins", unit="picture"):
+            try:
+                yield load(path)
+            except png.PictureError:
+                continue
+
+    return RemoveBorder.fit(readable())
+
+
+def _read_one(path, transform):
+    try:
+        image = load(path)
+        about = png.read_about(image)
+        return transform(image), about, None
+    except (png.PictureError, MemoryError) as error:
+        return None, None, f"{path}: {error}"
+
+
+def read_folder(root, *, size=224, remove_border=None, classes=None, channels=None, jobs=-1):
+    """Decode every picture of a folder, once.
+
+    Parameters
+    ----------
+    root : str or Path
+        One folder a genre.
+    size : int
+        Height and width to resize to.
+    remove_border : RemoveBorder, optional
+        By default learned from this folder.
+    classes : list of str, optional
+        As for `GenreFolder`.
+    channels : int, optional
+        1 or 3; by default 1 where the colours of every picture can be turned into levels.
+    jobs : int
+        Decoding threads; -1 is one a core.
+
+    Returns
+    -------
+    pictures : Pictures
+        Those that could be read, in the order of their paths, and what is wrong with the others.
+
+    Raises
+    ------
+    InputError
+        When there is no usable picture, or none of some genre that the folder names.
+    """
+    folder = GenreFolder(root, classes)
+    paths = [path for path, _ in folder.samples]
+    if remove_border is None:
+        remove_border = fit_border(paths)
+    remove_border.alone = 0
+    transform = Compose([remove_border, ToInput(size)])
+    results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
+        delayed(_read_one)(path, transform) for path in paths
+    )
+    found, kept, problems, abouts = [], [], [], []
+    for sample, (x, about, problem) in zip(
+        folder.samples, progress(results, total=len(paths), desc="read", unit="picture"), strict=True
+    ):
+        if problem:
+            problems.append(problem)
+        else:
+            found.append(x)
+            kept.append(sample)
+            abouts.append(about)
+    if not found:
+        raise InputError(f"{root}: none of its {len(paths)} pictures can be used; the first: {problems[0]}")
+    labels = {label for _, label in kept}
+    problems += [
+        f"{Path(root) / name}: no usable picture in this genre folder"
+        for name, label in folder.class_to_idx.items()
+        if label not in labels and (Path(root) / name).is_dir()
+    ]
+    coloured = sum(len(x) == 3 for x in found)
+    if channels is None:
+        channels = 3 if coloured else 1
+    notes = []
+    if coloured:
+        shown = "taken as colours" if channels == 3 else "taken by their brightness"
+        notes.append(f"{root}: {coloured} of {len(found)} pictures are in colours of no known colormap: {shown}")
+    if remove_border.alone:
+        notes.append(f"{root}: {remove_border.alone} pictures of a size not met before were cut by their own edges")
+    stack = torch.stack([match_channels(x, channels) for x in found])
+    made = Counter(json.dumps(about | {"source": None}, sort_keys=True) for about in abouts if about)
+    render = json.loads(made.most_common(1)[0][0]) if made else None
+    pictures = Pictures(stack, torch.tensor([label for _, label in kept]), [p for p, _ in kept], folder.classes)
+    pictures.problems, pictures.notes, pictures.render = problems, notes, render
+    return pictures

@@ -1,0 +1,280 @@
+"""Pictures to ``data/{train,dev,test}/<genre>/``, so that nothing of a track is on two sides.
+
+Command line: ``python -m vision.split images_original``.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from render import atomic
+from render.cli import InputError, command, progress
+from vision.assign import SPLITS, Row, settle, straddling
+from vision.groups import read_groups, read_list, track_key
+from vision.leaks import find_leaks, find_splits
+
+DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
+
+
+def read_rows(data):
+    """Read ``split.csv`` of a data folder; an empty list where there is none."""
+    path = Path(data) / "split.csv"
+    if not path.exists():
+        return []
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = [Row(**row) for row in csv.DictReader(file)]
+        for row in rows:
+            row.size, row.mtime_ns = int(row.size), int(row.mtime_ns)
+            if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
+                raise ValueError(row.file)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); restore it, or split into another folder with -o") from None
+    return rows
+
+
+def _scan(images, known):
+    """A row for every picture that can be read, hashed unless `known` has its hash; and the problems."""
+    from joblib import Parallel, delayed
+
+    from render.png import PictureError
+    from vision.pictures import GenreFolder, load, pixel_hash
+
+    folder = GenreFolder(images)
+    problems = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
+    rows, todo = [], []
+    for path, label in folder.samples:
+        file = Path(path).relative_to(images).as_posix()
+        status = os.stat(path)
+        row = Row(file, folder.classes[label], track_key(file), size=status.st_size, mtime_ns=status.st_mtime_ns)
+        before = known.get(file)
+        if before and (before.size, before.mtime_ns) == (row.size, row.mtime_ns):
+            row.pixels = before.pixels
+        else:
+            todo.append((path, row))
+        rows.append(row)
+
+    def digest(path):
+        try:
+            return pixel_hash(load(path)), None
+        except (PictureError, OSError, MemoryError) as error:
+            return "", f"{path}: {error}"
+
+    calls = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(digest)(path) for path, _ in todo)
+    for (_, row), (pixels, problem) in zip(
+        todo, progress(calls, total=len(todo), desc="hash", unit="picture"), strict=True
+    ):
+        row.pixels = pixels
+        problems += [problem] if problem else []
+    return [row for row in rows if row.pixels], problems
+
+
+def _link(images, data, row):
+    """Make the picture of `row` appear in its folder: a hard link, or a copy where that cannot be."""
+    source, target = Path(images) / row.file, Path(data) / row.split / row.file
+    if target.exists():
+        here, there = target.stat(), source.stat()
+        if os.path.samestat(here, there) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.parent / f"{atomic.PREFIX}{os.getpid()}.part"
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), part)
+    except OSError:
+        shutil.copy2(source, part)
+    os.replace(part, target)
+
+
+def read_how(data):
+    """How a data folder was split: images, seed, ratios, lists and groups, as ``split.json`` tells.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or damaged.
+    """
+    path = Path(data) / "split.json"
+    try:
+        how = json.loads(path.read_text("utf-8"))
+        return {name: how[name] for name in ("images", *DEFAULTS)}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: missing or damaged; split into another folder with -o") from None
+
+
+def update(images, data, **wanted):
+    """Split a pictures folder, or bring an earlier split of it up to date.
+
+    Assignments that ``split.csv`` holds never move; new pictures join where their genre is short.
+
+    Parameters
+    ----------
+    images, data : str or Path
+        Pictures folder; data folder to fill.
+    **wanted
+        ``seed`` (int), ``ratios`` (list of 3 numbers: train, dev, test), ``lists`` (for some of
+        train, dev and test, what `groups.read_list` gave) and ``groups`` (what `groups.read_groups`
+        gave). What is not given is as it was when `data` was made, or as in `DEFAULTS`.
+
+    Returns
+    -------
+    rows : list of Row
+        One a picture.
+    problems : list of str
+        Pictures and genre folders that could not be used, and pictures taken out of their side.
+    notes : list of str
+        What else the user should know.
+    new : list of Row
+        Those of `rows` that were not there before.
+
+    Raises
+    ------
+    InputError
+        When there is too little to split, or `data` holds a split made otherwise.
+    """
+    images, data = Path(images), Path(data)
+    before = {row.file: row for row in read_rows(data)}
+    made = read_how(data) if before else {}
+    how = {"images": os.path.relpath(images.resolve(), data.resolve())} | DEFAULTS | made | wanted
+    for name in ("images", "seed", "ratios", "lists") if before else ():
+        if made[name] != how[name] or (name == "images" and (data / made[name]).resolve() != images.resolve()):
+            told = "other lists" if name == "lists" else f"{name} {made[name]}"
+            raise InputError(f"{data}: was split with {told}, and assignments never move; use another folder with -o")
+    if not before and data.is_dir() and find_splits(data):
+        raise InputError(f"{data}: holds folders that were split by hand; choose another folder with -o")
+    rows, problems = _scan(images, before)
+    counts = Counter(row.genre for row in rows)
+    if len(counts) < 2:
+        told = ", ".join(counts) or "none"
+        raise InputError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
+    few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
+    if few and not how["lists"]:
+        raise InputError(f"{images}: fewer than three tracks in {', '.join(few)}; add some or take the genre out")
+    for row in rows:
+        if row.file in before:
+            row.split = before[row.file].split
+    present = {row.file for row in rows}
+    gone = [row for row in before.values() if row.file not in present]
+    ratios = {split: ratio / sum(how["ratios"]) for split, ratio in zip(SPLITS, how["ratios"], strict=True)}
+    settle(rows, gone, lists=how["lists"], groups=how["groups"], ratios=ratios, seed=how["seed"])
+    assert not straddling(rows), straddling(rows)
+    notes = []
+    for split, keys in how["lists"].items():
+        missing = sorted(set(keys) - {f"{row.genre.casefold()}/{row.track}" for row in rows} - {r.track for r in rows})
+        if missing:
+            notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
+    for row in rows:
+        if row.left_out.startswith("tied"):
+            problems.append(f"{row.file}: taken out of {row.split}, {row.left_out} ({row.group})")
+    notes += _write(images, data, rows, gone, how)
+    return rows, problems, notes, [row for row in rows if row.file not in before]
+
+
+def _write(images, data, rows, gone, how):
+    """Write the CSV first, so that no assignment is lost, then the links; returns notes."""
+    notes, kept = [], []
+    hashes = {row.pixels for row in rows}
+    for row in gone:
+        target = data / row.split / row.file
+        if row.split and row.pixels in hashes:
+            target.unlink(missing_ok=True)  # it lives on under another name
+        elif row.split and target.exists():
+            kept.append(row)
+    if kept:
+        told = ", ".join(row.file for row in kept[:3])
+        notes.append(f"{len(kept)} pictures are gone from {images} but still used from {data}: {told}")
+    with atomic.replacing(data / "split.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows + gone)
+    with atomic.replacing(data / "split.json", "w", encoding="utf-8") as file:
+        json.dump(how, file, indent=1)
+    for row in rows:
+        for split in SPLITS:
+            if row.left_out or split != row.split:
+                (data / split / row.file).unlink(missing_ok=True)
+        if not row.left_out:
+            _link(images, data, row)
+    return notes
+
+
+def summary(rows):
+    """Return a table of pictures per genre and side, as lines of text."""
+    counts = Counter((row.genre, "left out" if row.left_out else row.split) for row in rows)
+    columns = [*SPLITS, "left out"]
+    genres = sorted({row.genre for row in rows})
+    width = max(len(genre) for genre in [*genres, "genre"])
+    lines = [f"{'genre':{width}} " + " ".join(f"{name:>8}" for name in columns)]
+    for genre in genres:
+        lines.append(f"{genre:{width}} " + " ".join(f"{counts[genre, name]:8}" for name in columns))
+    totals = [sum(counts[genre, name] for genre in genres) for name in columns]
+    return [*lines, f"{'all':{width}} " + " ".join(f"{n:8}" for n in totals)]
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vision.split",
+        description="Link pictures into DATA/{train,dev,test}/<genre>/, no track or group on two sides. "
+        "Run it again after dropping pictures in: what is assigned stays.",
+        epilog="example: python -m vision.split images_original --groups artists.csv",
+    )
+    parser.add_argument("images", help="pictures folder: images_original/<genre>/<track>.png; with --check, DATA")
+    parser.add_argument("-o", "--out", default="data", help="data folder (default: %(default)s)")
+    parser.add_argument("--ratios", metavar="A/B/C", help="shares of train, dev and test (default: 80/10/10)")
+    parser.add_argument("--seed", type=int, help="of the draw (default: 0)")
+    parser.add_argument("--groups", metavar="CSV", help="track,group lines, or Sturm's index: an artist stays together")
+    for split in SPLITS:
+        parser.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks that a published split has in {split}")
+    parser.add_argument("--check", action="store_true", help="only look for leaks in folders that are split already")
+    return parser
+
+
+def _ratios(text):
+    try:
+        ratios = [float(part) for part in text.split("/")]
+    except ValueError:
+        ratios = []
+    if len(ratios) != 3 or not ratios[0] > 0 or not ratios[1] > 0 or not 0 <= ratios[2] < float("inf"):
+        raise InputError(f"--ratios {text}: expected three numbers such as 80/10/10; only test may be 0")
+    return ratios
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0, or 1 when something needs attention."""
+    args = get_parser().parse_args(argv)
+    wanted = {}
+    if args.groups:
+        wanted["groups"] = read_groups(args.groups)
+    if args.check:
+        leaks, problems = find_leaks(args.images, wanted.get("groups", {}))
+        for line in leaks + problems:
+            print(line)
+        print(f"{args.images}: {len(leaks)} leaks between " + ", ".join(find_splits(args.images)))
+        return 1 if leaks or problems else 0
+    if args.ratios:
+        wanted["ratios"] = _ratios(args.ratios)
+    if args.seed is not None:
+        wanted["seed"] = args.seed
+    lists = {split: getattr(args, f"{split}_list") for split in SPLITS}
+    lists = {split: read_list(path) for split, path in lists.items() if path}
+    if lists:
+        if "train" not in lists or len(lists) < 2:
+            raise InputError("published lists: expected --train-list and at least one of --dev-list and --test-list")
+        wanted["lists"] = lists
+    rows, problems, notes, new = update(args.images, args.out, **wanted)
+    for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:
+        print(line, file=sys.stderr)
+    print("\n".join(summary(rows)))
+    print(f"{len(rows)} pictures ({len(new)} new) -> {args.out}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""What happens to a picture before the network: margins off, colours to levels, one size."""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+from render import png
+from vision.colours import colours_to_levels, is_known_palette, stretch
+
+WHITE = (255, 255, 255)
+
+
+def _as_rgb(image):
+    """Pixels as RGB on white paper: (h, w, 3), uint8. A transparent margin becomes a white one."""
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        if rgba.getextrema()[3][0] < 255:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), rgba)
+    return np.asarray(image.convert("RGB"))
+
+
+def own_box(image):
+    """What one picture says of its margin: a frame of one colour all around.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Any mode.
+
+    Returns
+    -------
+    colour : tuple of 3 int, or None
+        RGB of the frame; None where the outermost pixels are not of one colour.
+    box : tuple of 4 int
+        (left, top, right, bottom) of what lies inside the frame, as `PIL.Image.Image.crop` takes it.
+        It can only be too small: silence drawn in the frame's colour looks like more frame.
+    """
+    pixels = _as_rgb(image)
+    height, width = pixels.shape[:2]
+    # Lossy formats ripple around edges.
+    tolerance = 40 if image.format in ("JPEG", "WEBP") else 2
+    whole = (0, 0, width, height)
+
+    def differs(part):
+        return (np.abs(part.astype(np.int16) - pixels[0, 0]) > tolerance).any(axis=-1)
+
+    if any(differs(edge).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
+        return None, whole
+    inside = differs(pixels)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if len(rows) == 0:
+        return None, whole
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return tuple(int(value) for value in pixels[0, 0]), box
+
+
+class RemoveBorder:
+    """Cut off the margin that plotting programs leave around a spectrogram.
+
+    Looking at one picture is not enough. matplotlib draws digital silence white inside the axes,
+    and low-passed music has constant dark rows on top. So the content's edges are learned from
+    many pictures of one size, which share them: see `fit`. A picture without a frame of one colour
+    all around is returned as it is, and so are the pictures that ``python -m render`` writes.
+
+    Parameters
+    ----------
+    frames : list of dict
+        What `fit` learned. Each has ``size`` (width, height), ``colour`` (RGB), ``top``, ``bottom``,
+        the shared ``lefts`` and ``rights``, and the ``count`` of pictures. JSON-able.
+
+    Attributes
+    ----------
+    alone : int
+        How many pictures of unknown size were cut by their own edges only.
+    """
+
+    def __init__(self, frames=()):
+        self.frames = [dict(frame) for frame in frames]
+        self.alone = 0
+
+    def __repr__(self):
+        sizes = ", ".join("{}x{}".format(*frame["size"]) for frame in self.frames)
+        return f"{type(self).__name__}({sizes or 'no margins known'})"
+
+    @classmethod
+    def fit(cls, images):
+        """Learn the frames of a folder.
+
+        Parameters
+        ----------
+        images : iterable of PIL.Image.Image
+            Many pictures, of any sizes.
+
+        Returns
+        -------
+        remove_border : RemoveBorder
+            Knows, for each size and frame colour, the edges that pictures share.
+        """
+        seen = defaultdict(list)
+        total = Counter()
+        for image in images:
+            total[image.size] += 1
+            if png.read_about(image) is None:
+                colour, box = own_box(image)
+                if colour is not None:
+                    seen[image.size, colour].append(box)
+        frames = []
+        for (size, colour), boxes in sorted(seen.items()):
+            # White is in no colormap worth its name. Another colour may be the music's own, such as
+            # the black of a quiet track's first and last frames: only a majority makes it a frame.
+            if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
+                continue
+            heights = Counter((top, bottom) for _, top, _, bottom in boxes)
+            for (top, bottom), count in heights.most_common():
+                mine = [box for box in boxes if (box[1], box[3]) == (top, bottom)]
+                if count < _quorum(len(boxes)) and len(heights) > 1:
+                    continue
+                lefts = _shared([box[0] for box in mine]) or [min(box[0] for box in mine)]
+                rights = _shared([box[2] for box in mine]) or [max(box[2] for box in mine)]
+                frame = {"size": list(size), "colour": list(colour), "top": top, "bottom": bottom}
+                frames.append(frame | {"lefts": lefts, "rights": rights, "count": count})
+        return cls(frames)
+
+    def box(self, image):
+        """The content of a picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Any mode.
+
+        Returns
+        -------
+        box : tuple of 4 int
+            (left, top, right, bottom); the whole picture where there is no margin.
+        known : bool
+            False where the size is unknown and the picture's own edges had to do.
+        """
+        whole = (0, 0, *image.size)
+        if png.read_about(image) is not None:
+            return whole, True
+        colour, own = own_box(image)
+        if colour is None:
+            return whole, True
+        left, top, right, bottom = own
+        frames = [f for f in self.frames if tuple(f["size"]) == image.size and tuple(f["colour"]) == colour]
+        frames = [f for f in frames if f["top"] <= top and f["bottom"] >= bottom]
+        if not frames:
+            return (own, False) if colour == WHITE else (whole, True)
+        frame = min(frames, key=lambda f: (top - f["top"] + f["bottom"] - bottom, -f["count"]))
+        lefts = [edge for edge in frame["lefts"] if edge <= left]
+        if lefts and left not in lefts:
+            left = lefts[0]  # the most shared one: what looks like margin right of it is silence
+        # One shared right edge: short of it is silence too. Several: lengths differ, and a picture's
+        # own edge is as good as theirs.
+        if len(frame["rights"]) == 1:
+            right = max(right, frame["rights"][0])
+        return (left, frame["top"], right, frame["bottom"]), True
+
+    def __call__(self, image):
+        """Cut one picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Any mode.
+
+        Returns
+        -------
+        image : PIL.Image.Image
+            The content, in the same mode; the same object where there is nothing to cut.
+        """
+        box, known = self.box(image)
+        self.alone += not known
+        return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def _quorum(n):
+    """How many of `n` pictures must share an edge before it is believed."""
+    return max(2, n // 20)
+
+
+def _shared(edges):
+    return [edge for edge, votes in Counter(edges).most_common() if votes >= _quorum(len(edges))]
+
+
+def to_tensor(image):
+    """A picture as levels where its colours have a known meaning, else as RGB.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Without its margin. Grey pictures hold levels already.
+
+    Returns
+    -------
+    x : torch.Tensor, shape (1, h, w) or (3, h, w), uint8
+        One channel of levels, stretched, or three of colour.
+    """
+    levels = None
+    if image.mode in ("L", "1"):
+        levels = np.asarray(image.convert("L"))
+    elif image.mode == "P" and is_known_palette(image.getpalette("RGB")):
+        levels = np.asarray(image)
+    if levels is None:
+        pixels = _as_rgb(image)
+        if (pixels == pixels[..., :1]).all():
+            levels = pixels[..., 0]
+        else:
+            levels, _ = colours_to_levels(pixels)
+    if levels is None:
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    return torch.from_numpy(stretch(levels))[None]
+
+
+class ToInput:
+    """Levels or colours at the network's size, as a transform: PIL image to uint8 tensor.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+    """
+
+    def __init__(self, size=224):
+        self.size = size
+
+    def __repr__(self):
+        return f"{type(self).__name__}(size={self.size})"
+
+    def __call__(self, image):
+        """Return uint8 (1, size, size) where colours are known, else (3, size, size)."""
+        return F.resize(to_tensor(image), [self.size, self.size], antialias=True)
+
+
+def match_channels(x, channels):
+    """Bring a picture to the channels a model takes.
+
+    Parameters
+    ----------
+    x : torch.Tensor, shape (1 or 3, h, w), uint8
+        Levels or colours.
+    channels : int
+        1 or 3.
+
+    Returns
+    -------
+    x : torch.Tensor, shape (channels, h, w), uint8
+        Levels are shown to a colour model in magma; colours of unknown meaning are shown to a model
+        of levels by their brightness.
+    """
+    if len(x) == channels:
+        return x
+    if channels == 3:
+        return torch.from_numpy(png.palette("magma").copy())[x[0].long()].permute(2, 0, 1).contiguous()
+    return F.rgb_to_grayscale(x)
