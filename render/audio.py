@@ -50,8 +50,8 @@ class Track:
     path: Path
 
 
-def _walk(folder):
-    """Every file under `folder` in a stable order; hidden ones and links that lead back are left out."""
+def walk(folder):
+    """Yield every file under `folder`, in a stable order, without hidden ones and links that lead back."""
     seen = set()
     for here, folders, names in os.walk(folder, followlinks=True):
         status = os.stat(here)
@@ -97,7 +97,7 @@ def find_tracks(root):
             if entry.suffix.lower() in AUDIO_ENDINGS:
                 stray.append(entry)
             continue
-        files = list(_walk(entry))
+        files = list(walk(entry))
         found = [Track(entry.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
         pictures += sum(path.suffix.lower() in PICTURE_ENDINGS for path in files)
         tracks += found
@@ -182,7 +182,8 @@ def _sndfile_blocks(path, offset, duration):
             # Compressed formats tell their length but end where the data ends. MP3s without a
             # length header are estimated, a little off.
             if done < 0.95 * wanted:
-                raise AudioError(f"is truncated: {done / sr:.1f} s of {wanted / sr:.1f} s could be decoded; copy it again")
+                found = f"{done / sr:.1f} s of {wanted / sr:.1f} s could be decoded"
+                raise AudioError(f"is truncated: {found}; copy it again")
 
     return sr, blocks()
 

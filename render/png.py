@@ -42,7 +42,8 @@ def palette(cmap):
 
     if cmap not in matplotlib.colormaps:
         raise ValueError(f"--cmap {cmap}: not a colormap of matplotlib; magma, viridis and inferno are good ones")
-    colours = matplotlib.colormaps[cmap](np.linspace(0, 1, 256), bytes=True)[:, :3].copy()
+    # Rounded here, not by `bytes=True`: its rounding has changed between matplotlib's releases.
+    colours = np.rint(matplotlib.colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
     colours.flags.writeable = False
     return colours
 

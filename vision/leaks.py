@@ -52,7 +52,8 @@ def find_leaks(data, groups=None):
     from joblib import Parallel, delayed
 
     from render.png import PictureError
-    from vision.pictures import GenreFolder, load, pixel_hash
+    from vision.pictures import GenreFolder
+    from vision.pixels import load, pixel_hash
 
     folders = find_splits(data)
     if len(folders) < 2:

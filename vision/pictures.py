@@ -1,6 +1,5 @@
 """Genre folders of pictures to tensors: found by ImageFolder, each decoded once, faults listed."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -10,75 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose
 
 from render import png
 from render.cli import InputError, progress
+from render.spectrogram import Settings
+from vision.pixels import load
 from vision.transforms import RemoveBorder, ToInput, match_channels
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
-#: Smaller pictures hold no spectrogram.
-MIN_SIDE = 16
 #: How many pictures of one size are looked at to learn where its margins end.
 BORDER_SAMPLE = 256
-
-
-def load(path):
-    """Open one picture with its pixels decoded, refusing what is no spectrogram.
-
-    Parameters
-    ----------
-    path : str or Path
-        Any format Pillow reads.
-
-    Returns
-    -------
-    image : PIL.Image.Image
-        16-bit grey is brought to 8 bits; other modes are as they are. ``info`` keeps the text chunk.
-
-    Raises
-    ------
-    png.PictureError
-        When it is corrupt, too large, too small, animated, or of floating-point pixels.
-    """
-    with png.open_picture(path) as image:
-        if min(image.size) < MIN_SIDE:
-            width, height = image.size
-            raise png.PictureError(f"is {width}x{height} pixels, too small for a spectrogram")
-        try:
-            frames = getattr(image, "n_frames", 1)
-            if frames == 1:
-                image.load()
-        except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-            raise png.PictureError(f"is damaged ({error})") from None
-        if frames > 1:
-            raise png.PictureError(f"is animated ({frames} frames); save one frame of it as PNG")
-        if image.mode.startswith("I"):
-            values = np.asarray(image).astype(np.int64)
-            if values.min() < 0 or values.max() > 65535:
-                raise png.PictureError(f"has pixels from {values.min()} to {values.max()}; expected 8 or 16 bits")
-            return Image.fromarray(((values + 128) // 257).astype(np.uint8), "L")
-        if image.mode == "F":
-            raise png.PictureError("has floating-point pixels; expected 8 or 16 bits")
-        return image
-
-
-def pixel_hash(image):
-    """A hash of size and pixels: equal for pictures that look the same, whatever the file format.
-
-    Returns
-    -------
-    digest : str
-        32 hexadecimal digits (BLAKE2b).
-    """
-    rgba = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
-    if rgba.mode == "RGBA" and rgba.getextrema()[3] == (255, 255):
-        rgba = rgba.convert("RGB")
-    head = f"{rgba.mode}{rgba.size}".encode()
-    return hashlib.blake2b(head + rgba.tobytes(), digest_size=16).hexdigest()
 
 
 class GenreFolder(ImageFolder):
@@ -168,6 +111,8 @@ class Pictures:
         What was done that the user should know of.
     render : dict or None
         The commonest settings that the pictures' own text chunks tell; None where none has one.
+    seconds : float or None
+        The median length of track that those pictures span.
     """
 
     x: torch.Tensor
@@ -177,32 +122,43 @@ class Pictures:
     problems: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     render: dict | None = None
+    seconds: float | None = None
 
 
-def fit_border(paths):
-    """Learn the margins of a folder from up to `BORDER_SAMPLE` pictures of each size.
+def list_pictures(root):
+    """Return the paths of all pictures under a folder of genres; see `GenreFolder`."""
+    return [path for path, _ in GenreFolder(root).samples]
+
+
+def fit_border(paths, known=None):
+    """Learn the margins of many pictures, from up to `BORDER_SAMPLE` of each size.
 
     Parameters
     ----------
-    paths : list of str
-        Pictures; those that cannot be read are passed over.
+    paths : iterable of str or Path
+        Files; those that cannot be read as pictures are passed over.
+    known : RemoveBorder, optional
+        Learned before; only sizes that it does not know are looked at.
 
     Returns
     -------
     remove_border : RemoveBorder
+        With the frames of `known` and the new ones.
     """
+    known = known or RemoveBorder()
     by_size = {}
     for path in paths:
         try:
             with png.open_picture(path) as image:
-                if png.read_about(image) is None:
+                if png.read_about(image) is None and not known.knows(image.size):
                     by_size.setdefault(image.size, []).append(path)
         except png.PictureError:
             continue
     chosen = []
     for same in by_size.values():
         step = max(1, len(same) // BORDER_SAMPLE)
-        chosen += same[::step][:BORDER_SAMPLE]
+        # A lone picture tells nothing that it would not tell when it is cut.
+        chosen += same[::step][:BORDER_SAMPLE] if len(same) > 1 else []
 
     def readable():
         for path in progress(chosen, total=len(chosen), desc="margins", unit="picture"):
@@ -211,13 +167,15 @@ def fit_border(paths):
             except png.PictureError:
                 continue
 
-    return RemoveBorder.fit(readable())
+    return RemoveBorder(known.frames + RemoveBorder.fit(readable()).frames)
 
 
 def _read_one(path, transform):
     try:
         image = load(path)
         about = png.read_about(image)
+        if about:
+            about["seconds"] = image.width * about["hop_length"] / about["sr"]
         return transform(image), about, None
     except (png.PictureError, MemoryError) as error:
         return None, None, f"{path}: {error}"
@@ -233,7 +191,7 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     size : int
         Height and width to resize to.
     remove_border : RemoveBorder, optional
-        By default learned from this folder.
+        Learned before; the margins of sizes it does not know are learned from this folder.
     classes : list of str, optional
         As for `GenreFolder`.
     channels : int, optional
@@ -253,9 +211,7 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     """
     folder = GenreFolder(root, classes)
     paths = [path for path, _ in folder.samples]
-    if remove_border is None:
-        remove_border = fit_border(paths)
-    remove_border.alone = 0
+    remove_border = fit_border(paths, known=remove_border)
     transform = Compose([remove_border, ToInput(size)])
     results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
         delayed(_read_one)(path, transform) for path in paths
@@ -287,9 +243,17 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         notes.append(f"{root}: {coloured} of {len(found)} pictures are in colours of no known colormap: {shown}")
     if remove_border.alone:
         notes.append(f"{root}: {remove_border.alone} pictures of a size not met before were cut by their own edges")
-    stack = torch.stack([match_channels(x, channels) for x in found])
-    made = Counter(json.dumps(about | {"source": None}, sort_keys=True) for about in abouts if about)
-    render = json.loads(made.most_common(1)[0][0]) if made else None
-    pictures = Pictures(stack, torch.tensor([label for _, label in kept]), [p for p, _ in kept], folder.classes)
-    pictures.problems, pictures.notes, pictures.render = problems, notes, render
+    pictures = Pictures(
+        x=torch.stack([match_channels(x, channels) for x in found]),
+        y=torch.tensor([label for _, label in kept]),
+        paths=[path for path, _ in kept],
+        classes=folder.classes,
+        problems=problems,
+        notes=notes,
+    )
+    abouts = [about for about in abouts if about]
+    if abouts:
+        pictures.seconds = float(np.median([about["seconds"] for about in abouts]))
+        common = Counter(json.dumps(Settings.from_dict(about).to_dict()) for about in abouts).most_common(1)[0][0]
+        pictures.render = json.loads(common)
     return pictures

@@ -44,7 +44,8 @@ def _scan(images, known):
     from joblib import Parallel, delayed
 
     from render.png import PictureError
-    from vision.pictures import GenreFolder, load, pixel_hash
+    from vision.pictures import GenreFolder
+    from vision.pixels import load, pixel_hash
 
     folder = GenreFolder(images)
     problems = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]

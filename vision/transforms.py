@@ -124,6 +124,10 @@ class RemoveBorder:
                 frames.append(frame | {"lefts": lefts, "rights": rights, "count": count})
         return cls(frames)
 
+    def knows(self, size):
+        """Tell whether margins of pictures of this (width, height) were met."""
+        return any(tuple(frame["size"]) == tuple(size) for frame in self.frames)
+
     def box(self, image):
         """The content of a picture.
 

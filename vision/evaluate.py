@@ -1,0 +1,93 @@
+"""Command line: ``python -m vision.evaluate runs/x``."""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+from render.cli import InputError, command
+
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vision.evaluate",
+        description="Score a trained model on the test pictures of its data folder, or on any genre folder.",
+        epilog="example: python -m vision.evaluate runs/classic-001 --data other_pictures",
+    )
+    parser.add_argument("run", help="run folder of vision.train, or its model.pt")
+    parser.add_argument("--data", help="folder with train, dev, test, or with genre folders (default: the run's own)")
+    parser.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
+    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    parser.add_argument("--csv", metavar="FILE", help="also write the predictions of every picture")
+    parser.add_argument("--json", action="store_true", help="print the scores as JSON")
+    return parser
+
+
+def _find_pictures(args, recipe):
+    """The folder to score, and what to call it."""
+    from vision.leaks import find_splits
+
+    data = Path(args.data or recipe.about["config"]["data"])
+    folders = find_splits(data)
+    if not folders:
+        if args.split:
+            raise InputError(f"{data}: has no {args.split} folder")
+        return data, str(data)
+    split = args.split or ("test" if "test" in folders else "dev")
+    if split not in folders:
+        raise InputError(f"{data}: has no {split} folder; it has {', '.join(folders)}")
+    return folders[split], split
+
+
+def _trained_on(run, pictures):
+    """How many of the pictures are of tracks that the model was trained on."""
+    from vision.groups import track_key
+
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    try:
+        with open(folder / "split.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            train = {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
+    except (OSError, KeyError):
+        return 0
+    names = zip(pictures.y.tolist(), pictures.paths, strict=True)
+    return sum((pictures.classes[label], track_key(path)) in train for label, path in names)
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0, or 1 when a picture could not be used."""
+    args = get_parser().parse_args(argv)
+    from vision import engine, metrics, report
+    from vision.pictures import read_folder
+    from vision.predictor import Predictor
+
+    predictor = Predictor(args.run, args.device)
+    recipe = predictor.recipe
+    folder, name = _find_pictures(args, recipe)
+    pictures = read_folder(
+        folder, size=recipe.size, remove_border=recipe.remove_border(), classes=recipe.classes, channels=recipe.channels
+    )
+    for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
+        print(line, file=sys.stderr)
+    trained = _trained_on(args.run, pictures)
+    if trained:
+        print(f"note: {trained} of {len(pictures.y)} tracks were trained on: no fair figure", file=sys.stderr)
+    probabilities = engine.predict_proba(predictor.model, pictures.x).numpy()
+    y = pictures.y.numpy()
+    scores = metrics.score(y, probabilities)
+    if args.csv:
+        report.write_predictions(Path(args.csv), {name: (pictures.paths, y, probabilities)}, recipe.classes)
+    if args.json:
+        print(json.dumps({"run": args.run, "data": str(folder), "trained_on": trained, **scores}, indent=1))
+    else:
+        table = metrics.per_genre(y, probabilities, recipe.classes)
+        print(report.text_report({name: scores}, table, recipe.classes, name), end="")
+    return 1 if pictures.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from render import audio, png, spectrogram
+from render.cli import InputError
+from vision import checkpoint, engine
+from vision.pictures import PICTURE_ENDINGS, fit_border
+from vision.pixels import load
+from vision.transforms import ToInput, match_channels
+
+
+@dataclass
+class Prediction:
+    """What the model says of one file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    probabilities : np.ndarray, shape (n_classes,), or None
+        In the order of `Predictor.classes`; None where the file could not be used.
+    error : str
+        Why it could not be used; empty when it could.
+    notes : list of str
+        What the user should know of this one.
+    """
+
+    path: Path
+    probabilities: np.ndarray | None = None
+    error: str = ""
+    notes: list = field(default_factory=list)
+
+
+def find_files(paths):
+    """Pictures and audio among files and folders, folders searched to the bottom.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files are taken whatever their ending; in folders, hidden and other files are passed over.
+
+    Returns
+    -------
+    files : list of Path
+
+    Raises
+    ------
+    InputError
+        When a path is missing, or a folder holds nothing to predict on.
+    """
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            endings = (*PICTURE_ENDINGS, *audio.AUDIO_ENDINGS)
+            found = [file for file in audio.walk(path) if file.suffix.lower() in endings]
+            if not found:
+                raise InputError(f"{path}: no picture and no audio in it")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InputError(f"{path}: there is no such file or folder")
+    return files
+
+
+class Predictor:
+    """Load a run once, predict often.
+
+    Parameters
+    ----------
+    run : str or Path
+        A run folder, or its ``model.pt``.
+    device : str
+        ``"auto"``, or one to insist on.
+
+    Attributes
+    ----------
+    classes : list of str
+        Genres, from the checkpoint.
+    recipe : checkpoint.Recipe
+        How the model sees pictures.
+
+    Raises
+    ------
+    InputError
+        When there is no usable checkpoint, or the device is not available.
+    """
+
+    def __init__(self, run, device="auto"):
+        try:
+            self.device = engine.pick_device(device)
+        except ValueError as error:
+            raise InputError(error) from None
+        self.model, self.recipe = checkpoint.load(run)
+        self.model.to(self.device)
+        self.classes = self.recipe.classes
+        self._remove_border = self.recipe.remove_border()
+        self._to_input = ToInput(self.recipe.size)
+
+    def learn_borders(self, paths):
+        """Learn margins of sizes that the model has not met, where several such pictures came together.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            What is going to be predicted.
+        """
+        pictures = [path for path in paths if path.suffix.lower() in PICTURE_ENDINGS]
+        self._remove_border = fit_border(pictures, known=self._remove_border)
+
+    def _pieces(self, image, seconds):
+        """Inputs for one picture: (n, channels, size, size), uint8; a long track gives several."""
+        n = max(1, round(seconds / self.recipe.seconds)) if seconds else 1
+        edges = np.linspace(0, image.width, n + 1).round().astype(int)
+        parts = [image.crop((left, 0, right, image.height)) for left, right in zip(edges, edges[1:], strict=False)]
+        return torch.stack([match_channels(self._to_input(part), self.recipe.channels) for part in parts])
+
+    def read(self, path):
+        """Bring one file to the network's input.
+
+        Parameters
+        ----------
+        path : Path
+            A picture, or audio.
+
+        Returns
+        -------
+        x : torch.Tensor, shape (n, channels, size, size), uint8
+            One piece for each stretch of the track as long as those the model was trained on.
+        notes : list of str
+
+        Raises
+        ------
+        png.PictureError, audio.AudioError, ValueError
+            When it cannot be used; the message says why, without the path.
+        """
+        path = Path(path)
+        if path.suffix.lower() in audio.AUDIO_ENDINGS:
+            return self._read_audio(path)
+        image = load(path)
+        about = png.read_about(image)
+        if about:
+            return self._pieces(image, image.width * about["hop_length"] / about["sr"]), []
+        box, known = self._remove_border.box(image)
+        notes = [] if known else [f"of unknown size {image.width}x{image.height}; its margin was cut by its own edges"]
+        image = image.crop(box)
+        x = self._to_input(image)
+        if len(x) > self.recipe.channels:
+            notes.append("in colours of no known colormap; taken by their brightness")
+        return match_channels(x, self.recipe.channels)[None], notes
+
+    def _read_audio(self, path):
+        settings = spectrogram.Settings.from_dict(self.recipe.render or {})
+        blocks = audio.decode(path, sr=settings.sr, offset=settings.offset)
+        S, _ = spectrogram.mel_power(blocks, settings)
+        notes = ["silent"] if S.max() <= spectrogram.AMIN else []
+        S_db = spectrogram.power_to_db(S, top_db=settings.top_db)
+        levels = png.quantise(S_db, vmin=-settings.top_db, vmax=0.0)[::-1]
+        image = Image.fromarray(np.ascontiguousarray(levels), "L")
+        return self._pieces(image, image.width * settings.hop_length / settings.sr), notes
+
+    def predict(self, paths):
+        """Predict each file; a bad one costs itself only.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            Pictures and audio.
+
+        Yields
+        ------
+        prediction : Prediction
+            In the order of `paths`.
+        """
+        batch, waiting = [], []
+        for path in paths:
+            try:
+                x, notes = self.read(path)
+                waiting.append((Prediction(Path(path), notes=notes), len(x)))
+                batch.append(x)
+            except (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError) as error:
+                waiting.append((Prediction(Path(path), error=str(error) or type(error).__name__), 0))
+            if len(waiting) >= engine.EVAL_BATCH:
+                yield from self._flush(batch, waiting)
+                batch, waiting = [], []
+        yield from self._flush(batch, waiting)
+
+    def _flush(self, batch, waiting):
+        if batch:
+            # In fp32 whatever the training's precision: the same answer on every machine.
+            found = engine.predict_proba(self.model, torch.cat(batch)).numpy()
+        start = 0
+        for prediction, n in waiting:
+            if n:
+                prediction.probabilities = found[start : start + n].mean(axis=0)
+                start += n
+            yield prediction

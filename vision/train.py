@@ -1,0 +1,126 @@
+"""Command line: ``python -m vision.train``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from render.cli import InputError, command
+
+# Before torch is imported, or it has no effect: operations that MPS lacks run on the CPU.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vision.train",
+        description="Train a network on DATA/{train,dev,test}/<genre>/*.png. Without a data folder the "
+        "pictures of images_original are split first; pictures dropped in since join.",
+        epilog="example: python -m vision.train --epochs 30 --out runs/first",
+    )
+    add = parser.add_argument
+    add("--data", help="data folder (default: data, made from --images where it is not there)")
+    add("--images", default="images_original", help="pictures to split first (default: %(default)s)")
+    add("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
+    add("--resume", metavar="DIR", help="continue the interrupted run in DIR, with its settings")
+    add("--recipe", choices=["classic"], default="classic", help="whole track, VGG, Adam, no augmentation")
+    add("--epochs", type=int, default=25, help="(default: %(default)s)")
+    add("--batch-size", type=int, default=32, help="pictures a step (default: %(default)s)")
+    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default: %(default)s)")
+    add("--schedule", choices=["cosine", "constant"], default="cosine", help="of the rate (default: %(default)s)")
+    add("--weight-decay", type=float, default=0.0, help="(default: %(default)s)")
+    add("--dropout", type=float, default=0.5, help="before the last layer (default: %(default)s)")
+    add("--size", type=int, default=224, help="side of the network's input in pixels (default: %(default)s)")
+    add("--input", choices=["auto", "levels", "rgb"], default="auto", help="one channel or colours (default: auto)")
+    add("--track-seconds", type=float, default=30.0, help="length that pictures made elsewhere span (default: 30)")
+    add("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="(default: bf16 where it pays)")
+    add("--threads", type=int, help="CPU threads (default: torch's choice)")
+    add("--note", default="", help="a line to put on top of the report")
+    return parser
+
+
+def _prepare_data(args):
+    """Find, make or bring up to date the data folder; returns it and the problems told."""
+    from vision.leaks import find_leaks, find_splits
+    from vision.split import read_how, summary, update
+
+    data = Path(args.data or "data")
+    made_here = (data / "split.csv").exists()
+    if not made_here and not find_splits(data):
+        if args.data:
+            raise InputError(f"{data}: no train and dev folders; make them: python -m vision.split IMAGES -o {data}")
+        print(f"no {data}/ yet: splitting {args.images} 80/10/10")
+        rows, problems, notes, _ = update(args.images, data)
+        print("\n".join(summary(rows)))
+    elif made_here:
+        images = data / read_how(data)["images"]
+        if not images.is_dir():
+            print(f"note: {images} is gone; training on {data} as it is", file=sys.stderr)
+            return data, []
+        _, problems, notes, new = update(images, data)
+        joined = [row for row in new if not row.left_out]
+        if joined:
+            sides = ", ".join(f"{sum(row.split == side for row in joined)} {side}" for side in ("train", "dev", "test"))
+            print(f"{len(joined)} pictures dropped into {images} since the last split joined: {sides}")
+    else:
+        notes, (leaks, problems) = [], find_leaks(data)
+        if leaks:
+            notes.append(f"{data} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so")
+            notes[-1] += " the figures will be too good. Split anew with python -m vision.split"
+        notes += leaks[:20]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return data, problems
+
+
+def _free_run_folder(recipe):
+    number = 1
+    while (folder := Path("runs") / f"{recipe}-{number:03}").exists():
+        number += 1
+    return folder
+
+
+def _resumed_config(folder):
+    import json
+
+    from vision.run import Config
+
+    path = Path(folder) / "config.json"
+    try:
+        return Config(**json.loads(path.read_text("utf-8"))["config"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: missing or damaged; {folder} is no run to resume") from None
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0, or 1 when a picture could not be used."""
+    args = get_parser().parse_args(argv)
+    if args.resume:
+        config, out = _resumed_config(args.resume), Path(args.resume)
+        problems = []
+    else:
+        out = Path(args.out) if args.out else _free_run_folder(args.recipe)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
+        from vision.run import Config
+
+        flags = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
+        Config(**flags | {"data": ""}).check()
+        data, problems = _prepare_data(args)
+        config = Config(**flags | {"data": str(data)})
+    from vision.run import fit
+
+    scores, unusable = fit(config, out, resume=bool(args.resume), say=lambda line: print(line, flush=True))
+    problems += unusable
+    print((out / "evaluation_report.txt").read_text("utf-8"), end="")
+    print(f"report: {out / 'report.html'}")
+    judged = "test" if "test" in scores else "dev"
+    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
