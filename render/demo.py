@@ -267,7 +267,8 @@ def _write(path, number, seed, sr, seconds):
 @command
 def main(argv=None):
     """Write made-up tracks of ten genres as <folder>/<genre>/<genre>.00000.wav and so on."""
-    parser = argparse.ArgumentParser("python -m render.demo", description=main.__doc__)
+    example = "example: python -m render.demo genres/ --tracks 5"
+    parser = argparse.ArgumentParser("python -m render.demo", description=main.__doc__, epilog=example)
     parser.add_argument("folder", type=Path, help="where to put the genres; files already there are kept")
     parser.add_argument("--tracks", type=int, default=20, help="tracks a genre (default: 20)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a track (default: 30)")
@@ -290,8 +291,7 @@ def main(argv=None):
         written = sum(1 for _ in progress(done, total=len(missing), desc="composing", unit="track"))
     except OSError as error:
         raise InputError(f"cannot write in {args.folder}: {error}; free space or name another") from error
-    print(f"wrote {written} tracks of {len(GENRES)} genres to {args.folder}, kept {len(wanted) - written} "
-          "already there; all are synthetic: no accuracy on them says anything of real music")  # fmt: skip
+    print(f"{args.folder}: {written} tracks written, {len(wanted) - written} were there; all synthetic, not real music")
     return 0
 
 

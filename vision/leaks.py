@@ -27,6 +27,21 @@ def find_splits(data):
     return found
 
 
+def train_splits(data):
+    """As `find_splits`, for training.
+
+    Raises
+    ------
+    InputError
+        When there is no train or no dev folder.
+    """
+    folders = find_splits(data)
+    missing = [split for split in ("train", "dev") if split not in folders]
+    if missing:
+        raise InputError(f"{data}: has no {' and no '.join(missing)} folder; make them: python -m vision.split")
+    return folders
+
+
 def find_leaks(data, groups=None):
     """Pictures of one track, equal pictures and pictures of one group that are on two sides.
 

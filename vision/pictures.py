@@ -70,6 +70,8 @@ class GenreFolder(ImageFolder):
     def find_classes(self, directory):
         """Return the genres and their labels; hidden folders are none."""
         found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        if not found:
+            raise InputError(f"{directory}: no genre folder in it; {_instead(directory)}")
         if self._classes is None:
             classes = found
         else:
@@ -84,7 +86,7 @@ class GenreFolder(ImageFolder):
 
 
 def _instead(root):
-    """What a folder without pictures seems to be."""
+    """What a folder without pictures in genre folders seems to be."""
     for _, _, names in os.walk(root):
         if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
             return f"it holds audio. Draw pictures of it first: python -m render {root}"

@@ -26,7 +26,7 @@ def get_parser():
     add("--recipe", choices=["classic"], default="classic", help="whole track, VGG, Adam, no augmentation")
     add("--epochs", type=int, default=25, help="(default: %(default)s)")
     add("--batch-size", type=int, default=32, help="pictures a step (default: %(default)s)")
-    add("--lr", type=float, default=1e-3, help="Adam's learning rate (default: %(default)s)")
+    add("--lr", type=float, default=5e-4, help="Adam's learning rate (default: %(default)s)")
     add("--schedule", choices=["cosine", "constant"], default="cosine", help="of the rate (default: %(default)s)")
     add("--weight-decay", type=float, default=0.0, help="(default: %(default)s)")
     add("--dropout", type=float, default=0.5, help="before the last layer (default: %(default)s)")
@@ -43,14 +43,12 @@ def get_parser():
 
 def _prepare_data(args):
     """Find, make or bring up to date the data folder; returns it and the problems told."""
-    from vision.leaks import find_leaks, find_splits
+    from vision.leaks import find_leaks, find_splits, train_splits
     from vision.split import read_how, summary, update
 
     data = Path(args.data or "data")
     made_here = (data / "split.csv").exists()
-    if not made_here and not find_splits(data):
-        if args.data:
-            raise InputError(f"{data}: no train and dev folders; make them: python -m vision.split IMAGES -o {data}")
+    if not args.data and not made_here and not find_splits(data):
         print(f"no {data}/ yet: splitting {args.images} 80/10/10")
         rows, problems, notes, _ = update(args.images, data)
         print("\n".join(summary(rows)))
@@ -65,6 +63,7 @@ def _prepare_data(args):
             sides = ", ".join(f"{sum(row.split == side for row in joined)} {side}" for side in ("train", "dev", "test"))
             print(f"{len(joined)} pictures dropped into {images} since the last split joined: {sides}")
     else:
+        train_splits(data)
         notes, (leaks, problems) = [], find_leaks(data)
         if leaks:
             notes.append(f"{data} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so")

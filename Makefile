@@ -1,0 +1,33 @@
+# make demo: set up everything and run the whole job on synthetic music, in demo/
+# make test: set up everything and run the checks and tests
+# PYTHON=python3.12 make test: with another Python
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(abspath $(VENV))/bin
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	mkdir -p demo
+	cd demo && $(BIN)/python -m render.demo genres --tracks 30
+	cd demo && $(BIN)/python -m render genres
+	cd demo && $(BIN)/python -m vision.split images_original
+	cd demo && $(BIN)/python -m vision.train --epochs 20 \
+	  --note "SYNTHETIC music composed by melvision itself. This shows that the program runs; it is no result about real music."
+
+test: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf demo $(VENV)

@@ -1,0 +1,93 @@
+"""The rules of the design that can be read off the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: Top to bottom: inside a package a module imports only what stands above it.
+RENDER = ["cli", "atomic", "audio", "spectrogram", "png", "batch", "demo", "__main__"]
+VISION = [
+    "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
+    "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",
+]  # fmt: skip
+COMMANDS = ["render", "render.demo", "vision.split", "vision.train", "vision.evaluate", "vision.predict"]
+
+
+def imports(path):
+    """Modules of ours that a file imports, anywhere in it, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" if "." not in node.module else node.module for name in node.names}
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+def test_every_module_is_in_the_order():
+    assert {path.stem for path in (ROOT / "render").glob("*.py")} - {"__init__"} == set(RENDER)
+    assert {path.stem for path in (ROOT / "vision").glob("*.py")} - {"__init__"} == set(VISION)
+
+
+@pytest.mark.parametrize("name", RENDER)
+def test_render_imports_only_upwards(name):
+    found = imports(ROOT / "render" / f"{name}.py")
+    assert not any(module.split(".")[0] in ("vision", "torch", "torchvision") for module in found)
+    below = {f"render.{other}" for other in RENDER[RENDER.index(name) :]}
+    assert not found & below
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_vision_imports_only_upwards(name):
+    found = imports(ROOT / "vision" / f"{name}.py")
+    above = VISION[: VISION.index(name)]
+    allowed = {f"vision.{other}" for other in above if other not in ("train", "evaluate", "predict")}
+    assert {module for module in found if module.startswith("vision.")} <= allowed
+
+
+@pytest.mark.parametrize("name", VISION)
+def test_vision_reads_pictures_but_audio_only_in_the_predictor(name):
+    found = {module for module in imports(ROOT / "vision" / f"{name}.py") if module.startswith("render.")}
+    free = {"render.png", "render.cli", "render.atomic", "render.__version__"}
+    if name == "predictor":
+        free |= {"render.audio", "render.spectrogram"}
+    if name == "pictures":
+        free |= {"render.spectrogram"}  # Settings, to tell how pictures were drawn
+    modules = {module for module in found if module.count(".") == 1}
+    assert {".".join(module.split(".")[:2]) for module in modules} - free <= {"render.Settings"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_because_nothing_heavy_is_imported(command):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{command}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('{command}', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "heavy = {'torch', 'torchvision', 'librosa', 'matplotlib', 'scipy', 'sklearn', 'joblib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "example: python -m " in done.stdout
+
+
+def test_modules_stay_short():
+    for path in [*(ROOT / "render").glob("*.py"), *(ROOT / "vision").glob("*.py")]:
+        assert path.read_text("utf-8").count("\n") <= 300, path
+
+
+def test_public_things_have_docstrings():
+    for path in [*(ROOT / "render").glob("*.py"), *(ROOT / "vision").glob("*.py")]:
+        tree = ast.parse(path.read_text("utf-8"))
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                assert ast.get_docstring(node) or node.name == "get_parser", f"{path}: {node.name}"
