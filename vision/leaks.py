@@ -38,7 +38,13 @@ def train_splits(data):
     folders = find_splits(data)
     missing = [split for split in ("train", "dev") if split not in folders]
     if missing:
-        raise InputError(f"{data}: has no {' and no '.join(missing)} folder; make them: python -m vision.split")
+        from vision.pictures import what_instead
+
+        told = f"has no {' and no '.join(missing)} folder" if Path(data).is_dir() else "there is no such folder"
+        remedy = what_instead(data)
+        if "python -m render" not in remedy:
+            remedy = f"make them of a pictures folder: python -m vision.split IMAGES -o {data}"
+        raise InputError(f"{data}: {told}; {remedy}")
     return folders
 
 

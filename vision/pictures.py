@@ -59,7 +59,7 @@ class GenreFolder(ImageFolder):
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
-            raise InputError(f"{root}: no picture in it; {_instead(root)}")
+            raise InputError(f"{root}: no picture in it; {what_instead(root)}")
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
@@ -71,7 +71,7 @@ class GenreFolder(ImageFolder):
         """Return the genres and their labels; hidden folders are none."""
         found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
         if not found:
-            raise InputError(f"{directory}: no genre folder in it; {_instead(directory)}")
+            raise InputError(f"{directory}: no genre folder in it; {what_instead(directory)}")
         if self._classes is None:
             classes = found
         else:
@@ -85,8 +85,8 @@ class GenreFolder(ImageFolder):
         return classes, {name: label for label, name in enumerate(classes)}
 
 
-def _instead(root):
-    """What a folder without pictures in genre folders seems to be."""
+def what_instead(root):
+    """Tell what to do with a folder that lacks pictures in genre folders, in half a sentence."""
     for _, _, names in os.walk(root):
         if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
             return f"it holds audio. Draw pictures of it first: python -m render {root}"

@@ -1,0 +1,50 @@
+"""How well our pictures agree with another program's of the same tracks, as the network sees them.
+
+    python benchmarks/agreement.py OUR_IMAGES THEIR_IMAGES
+
+For every track that both folders have: the correlation of levels at 224x224, and their mean absolute
+difference (of 255) with and without stretching ours to its own range as matplotlib does.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, os.getcwd())
+
+from PIL import Image  # noqa: E402
+
+from vision.pictures import fit_border, list_pictures  # noqa: E402
+from vision.pixels import load  # noqa: E402
+from vision.transforms import ToInput  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ours", type=Path)
+    parser.add_argument("theirs", type=Path)
+    args = parser.parse_args()
+    to_input = ToInput()
+    remove_border = fit_border(list_pictures(args.theirs))
+    rows = []
+    for path in map(Path, list_pictures(args.ours)):
+        other = args.theirs / path.relative_to(args.ours)
+        if not other.exists():
+            continue
+        ours = load(path)
+        raw = np.asarray(Image.fromarray(np.asarray(ours), "L").resize((224, 224), Image.Resampling.BILINEAR), float)
+        ours, theirs = (to_input(image)[0].numpy().astype(float) for image in (ours, remove_border(load(other))))
+        correlation = np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]
+        rows.append((correlation, np.abs(ours - theirs).mean(), np.abs(raw - theirs).mean()))
+    rows = np.array(rows)
+    print(f"{len(rows)} tracks in both folders")
+    print(f"correlation of levels: mean {rows[:, 0].mean():.4f}, lowest {rows[:, 0].min():.4f}")
+    print(f"mean difference: {rows[:, 1].mean():.1f} levels of 255 (most {rows[:, 1].max():.1f})")
+    print(f"mean difference without stretching: {rows[:, 2].mean():.1f} (most {rows[:, 2].max():.1f})")
+
+
+if __name__ == "__main__":
+    main()
