@@ -1,15 +1,14 @@
-"""Find the tracks of a genre folder and decode them: mono float32 at one sampling rate, in pieces."""
+"""Decode audio files: mono float32 at one sampling rate, in pieces."""
 
+import contextlib
 import os
 import shutil
 import struct
 import subprocess
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
 import numpy as np
-
-from render.cli import InputError
 
 #: Read by libsndfile, through the soundfile package.
 SNDFILE_ENDINGS = frozenset(
@@ -20,8 +19,9 @@ SNDFILE_ENDINGS = frozenset(
 FFMPEG_ENDINGS = frozenset(
     ".m4a .m4b .mp4 .aac .wma .webm .mka .weba .ape .wv .ac3 .amr .3gp .tta .mpc .alac .dsf".split()
 )
+#: ffmpeg's names of their formats: no playlists among them.
+FFMPEG_FORMATS = "mov,aac,asf,matroska,ape,wv,ac3,eac3,amr,tta,mpc,mpc8,dsf"
 AUDIO_ENDINGS = SNDFILE_ENDINGS | FFMPEG_ENDINGS
-PICTURE_ENDINGS = frozenset(".png .jpg .jpeg .bmp .webp .gif .tif .tiff".split())
 
 #: Samples decoded at a time, over all channels (4 MiB as float32).
 BLOCK_SAMPLES = 1 << 20
@@ -29,93 +29,6 @@ BLOCK_SAMPLES = 1 << 20
 
 class AudioError(Exception):
     """A file that gives no usable audio; the message says why, without the path."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """One audio file of one genre.
-
-    Attributes
-    ----------
-    genre : str
-        Name of the folder under the root.
-    track_id : str
-        File name without its audio ending, such as ``blues.00000``.
-    path : Path
-        Where it lies.
-    """
-
-    genre: str
-    track_id: str
-    path: Path
-
-
-def walk(folder):
-    """Yield every file under `folder`, in a stable order, without hidden ones and links that lead back."""
-    seen = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(here)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))
-
-
-def find_tracks(root):
-    """Every audio file under the genre folders of `root`.
-
-    Parameters
-    ----------
-    root : str or Path
-        Holds one folder a genre; folders below a genre are searched too.
-
-    Returns
-    -------
-    tracks : list of Track
-        Sorted by genre and path.
-    empty : list of str
-        Genre folders that hold no audio file.
-    stray : list of Path
-        Audio files that lie in `root` itself, outside any genre.
-
-    Raises
-    ------
-    InputError
-        When `root` is missing, no folder, or holds no track; the message says what was found.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        found = "it is a file" if root.exists() else "there is no such folder"
-        raise InputError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
-    tracks, empty, stray, pictures = [], [], [], 0
-    for entry in sorted(root.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if not entry.is_dir():
-            if entry.suffix.lower() in AUDIO_ENDINGS:
-                stray.append(entry)
-            continue
-        files = list(walk(entry))
-        found = [Track(entry.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
-        pictures += sum(path.suffix.lower() in PICTURE_ENDINGS for path in files)
-        tracks += found
-        if not found:
-            empty.append(entry.name)
-    if not tracks:
-        if pictures:
-            raise InputError(
-                f"{root}: holds {pictures} pictures and no audio; render draws pictures from audio. "
-                f"To train on these pictures: python -m vision.split {root}, then python -m vision.train"
-            )
-        if stray:
-            raise InputError(
-                f"{root}: {len(stray)} audio files lie in it, but no genre folders; "
-                f"expected one folder a genre, such as {root / 'blues' / stray[0].name}"
-            )
-        raise InputError(f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)")
-    return tracks, empty, stray
 
 
 def _declared_size(path):
@@ -147,16 +60,41 @@ def _check_whole(path):
         raise AudioError(f"is truncated: its header promises {declared} bytes, the file has {size}; copy it again")
 
 
+@contextlib.contextmanager
+def _quiet():
+    """Keep the MP3 library from printing to stderr by itself; what is wrong is told in one line."""
+    sys.stderr.flush()
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
+
+
+def _reason(error):
+    told = getattr(error, "error_string", str(error)).strip().rstrip(".")
+    # libsndfile's word for MP3s it cannot make sense of; the file is there.
+    return "unknown format or damaged" if told.startswith("File does not exist") else told
+
+
 def _sndfile_blocks(path, offset, duration):
     """Open with libsndfile; returns (sampling rate, generator of blocks (n, channels))."""
     import soundfile
 
+    quiet = _quiet if path.suffix.lower() in (".mp3", ".mp2") else contextlib.nullcontext
     try:
         # Bytes, because a name that is not valid UTF-8 cannot be encoded the way soundfile does it.
-        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
+        with quiet():
+            file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-        raise AudioError(f"cannot be decoded ({reason})") from None
+        raise AudioError(f"cannot be decoded ({_reason(error)})") from None
+    if file.format == "RAW":
+        # libsndfile takes any .au or .snd without a header for raw telephone sound.
+        file.close()
+        raise AudioError("cannot be decoded (no header: not audio, or damaged)")
     sr = file.samplerate
 
     def blocks():
@@ -171,14 +109,14 @@ def _sndfile_blocks(path, offset, duration):
                 size = max(1, BLOCK_SAMPLES // file.channels)
                 done = 0
                 while done < wanted:
-                    block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
+                    with quiet():
+                        block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
                     if len(block) == 0:
                         break
                     done += len(block)
                     yield block
             except (soundfile.SoundFileError, ValueError) as error:
-                reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
-                raise AudioError(f"is damaged ({reason})") from None
+                raise AudioError(f"is damaged ({_reason(error)})") from None
             # Compressed formats tell their length but end where the data ends. MP3s without a
             # length header are estimated, a little off.
             if done < 0.95 * wanted:
@@ -192,8 +130,9 @@ def _ffmpeg_blocks(path, offset, duration):
     """Decode with the ffmpeg program; returns (sampling rate, generator of blocks (n, channels))."""
     if shutil.which("ffmpeg") is None:
         raise AudioError(f"cannot be decoded: {path.suffix} needs the ffmpeg program; install it or convert to .wav")
-    # "file:" and the white list: a name or a playlist inside must not make ffmpeg open anything else.
+    # "file:" and the white lists: a name or a playlist inside must not make ffmpeg open anything else.
     call = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
+    call += ["-format_whitelist", FFMPEG_FORMATS]
     call += ["-ss", str(offset)] if offset else []
     call += ["-t", str(duration)] if duration is not None else []
     call += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
@@ -251,7 +190,7 @@ def decode(path, *, sr, offset=0.0, duration=None):
     Raises
     ------
     AudioError
-        When the file is missing, empty, truncated or cannot be decoded.
+        When the file is missing, empty, truncated, cannot be decoded, or holds NaN or infinity.
     """
     path = Path(path)
     try:
@@ -264,21 +203,23 @@ def decode(path, *, sr, offset=0.0, duration=None):
         raise AudioError(f"cannot be read ({error.strerror or error})") from None
     if not 1000 <= source_sr <= 768000:
         raise AudioError(f"has a sampling rate of {source_sr} Hz; expected 1000 to 768000")
-    mono = (block.mean(axis=1) if block.shape[1] > 1 else block[:, 0] for block in blocks)
-    n_in = n_out = 0
-    if source_sr == sr:
-        for y in mono:
-            n_in += len(y)
-            yield y
-    else:
+    stream = None
+    if source_sr != sr:
         import soxr
 
         stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
-        for y in mono:
-            n_in += len(y)
-            piece = stream.resample_chunk(y)
-            n_out += len(piece)
-            yield piece
+    n_in = n_out = 0
+    for block in blocks:
+        y = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        finite = np.isfinite(y)
+        if not finite.all():
+            raise AudioError(f"holds NaN or infinity, first at {(n_in + finite.argmin()) / source_sr + offset:.3f} s")
+        n_in += len(y)
+        if stream:
+            y = stream.resample_chunk(y)
+            n_out += len(y)
+        yield y
+    if stream:
         # librosa's length: rounded up, with zeros where the resampler gave a sample less.
         wanted = -(-n_in * sr // source_sr) - n_out
         piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:wanted]

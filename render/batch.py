@@ -10,6 +10,7 @@ from pathlib import Path
 
 from render import atomic, audio, png, spectrogram
 from render.cli import InputError, progress
+from render.tracks import Track, find_tracks
 
 #: Tracks handed to the pool at a time, for each worker: what one broken pool can leave undone.
 CHUNK = 32
@@ -24,7 +25,7 @@ class Result:
 
     Attributes
     ----------
-    track : audio.Track
+    track : Track
         The track.
     status : str
         ``"drawn"``, ``"fresh"`` (nothing to do) or ``"failed"``.
@@ -32,7 +33,7 @@ class Result:
         Why it failed, or what is odd about it; empty when all is well.
     """
 
-    track: audio.Track
+    track: Track
     status: str
     message: str = ""
 
@@ -130,7 +131,7 @@ def draw(track, out, settings, cmap, colours, force=False):
 
     Parameters
     ----------
-    track : audio.Track
+    track : Track
         What to draw.
     out : str or Path
         Pictures folder.
@@ -271,7 +272,7 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
         colours = png.palette(cmap)
     except ValueError as error:
         raise InputError(error) from None
-    tracks, empty, stray = audio.find_tracks(genres)
+    tracks, empty, stray = find_tracks(genres)
     notes = [f"{Path(genres) / genre}: no audio file in this genre folder" for genre in empty]
     notes += [f"{path}: lies outside a genre folder, not drawn" for path in stray]
     try:

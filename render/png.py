@@ -157,7 +157,7 @@ def read_about(image):
         about = json.loads(text)
         Settings.from_dict(about)
         good = isinstance(about["source"], dict) and float(about["vmin"]) < float(about["vmax"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return about if good else None
 

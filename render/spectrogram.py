@@ -61,6 +61,9 @@ class Settings:
     duration: float | None = None
 
     def __post_init__(self):
+        for name in ("sr", "n_fft", "hop_length", "n_mels"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected a whole number")
         nyquist = self.sr / 2
         fmax = nyquist if self.fmax is None else self.fmax
         rules = [
@@ -68,8 +71,8 @@ class Settings:
             ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
             ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),
             ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
+            ("fmax", 0 < fmax <= nyquist, f"from above 0 to sr / 2 ({nyquist:g} Hz)"),
             ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),
-            ("fmax", fmax <= nyquist, f"at most sr / 2 ({nyquist:g} Hz)"),
             ("top_db", 1 <= self.top_db <= 300, "from 1 to 300 dB"),
             ("offset", 0 <= self.offset < math.inf, "0 s or more"),
             ("duration", self.duration is None or 0 < self.duration < math.inf, "more than 0 s"),
@@ -160,7 +163,7 @@ def mel_power(blocks, settings):
     Returns
     -------
     S : np.ndarray, shape (n_mels, n_frames), float32
-        Power, row 0 the lowest band; ``n_frames = 1 + n_samples // hop_length``.
+        Power, row 0 the lowest band; ``n_frames = 1 + (n_samples - n_fft % 2) // hop_length``.
     n_samples : int
         The length of the signal.
 
@@ -227,8 +230,15 @@ def power_to_db(S, *, top_db=80.0):
     -------
     S_db : np.ndarray, same shape, float32
         In [-top_db, 0]. All ``-top_db`` where `S` has no peak to refer to (digital silence).
+
+    Raises
+    ------
+    ValueError
+        When the power is no finite number: samples of 1e19 and more overflow.
     """
     peak = float(S.max())
+    if not math.isfinite(peak):
+        raise ValueError("holds values too large for sound")
     if peak <= AMIN:
         return np.full_like(S, -top_db)
     S_db = np.log10(np.maximum(S, AMIN))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from render.audio import find_tracks
 from render.demo import GENRES, compose, main
 from render.spectrogram import mel_spectrogram
+from render.tracks import find_tracks
 
 
 @pytest.mark.parametrize("genre", GENRES)

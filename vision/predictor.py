@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from render import audio, png, spectrogram
+from render import audio, png, spectrogram, tracks
 from render.cli import InputError
 from vision import checkpoint, engine
 from vision.pictures import PICTURE_ENDINGS, fit_border
@@ -58,7 +58,7 @@ def find_files(paths):
     for path in map(Path, paths):
         if path.is_dir():
             endings = (*PICTURE_ENDINGS, *audio.AUDIO_ENDINGS)
-            found = [file for file in audio.walk(path) if file.suffix.lower() in endings]
+            found = [file for file in tracks.walk(path) if file.suffix.lower() in endings]
             if not found:
                 raise InputError(f"{path}: no picture and no audio in it")
             files += found
