@@ -257,6 +257,31 @@ def test_audio_is_drawn_as_the_train_pictures_were(trained, tmp_path):
         assert torch.equal(heard[0], x)
 
 
+def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
+    """A model of another program's pictures hears audio as it sees the picture that program drew."""
+    for genre in BANDS:
+        for number in range(3):
+            levels = png.quantise(spectrogram_of(genre, number, 400), vmin=-80, vmax=0)[::-1]
+            picture = Image.fromarray(np.ascontiguousarray(levels)).resize((150, 300), Image.Resampling.NEAREST)
+            (tmp_path / "theirs" / genre).mkdir(parents=True, exist_ok=True)
+            picture.save(tmp_path / "theirs" / genre / f"{number}.png")
+    theirs = read_folder(tmp_path / "theirs", size=32)
+    assert theirs.drawn == [150, 300]
+    assert theirs.render is None
+    model = {"size": 32, "channels": 1}
+    recipe = checkpoint.Recipe(theirs.classes, model, drawn=theirs.drawn, seconds=400 * 512 / 22050)
+    checkpoint.save(tmp_path / "model.pt", checkpoint.build(recipe), recipe)
+    predictor = Predictor(tmp_path, "cpu")
+    ours = write_picture(tmp_path / "jazz" / "1.png", spectrogram_of("jazz", 1, 400))
+    x, _ = predictor.read(ours)
+    expected = theirs.x[theirs.paths.index(str(tmp_path / "theirs" / "jazz" / "1.png"))]
+    assert torch.equal(x[0], expected)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "jazz").rename(tmp_path / "ours" / "jazz")
+    ours = read_folder(tmp_path / "ours", size=32, classes=theirs.classes, drawn=theirs.drawn)
+    assert torch.equal(ours.x[0], expected)
+
+
 def test_a_long_song_is_predicted_in_pieces(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
     seconds = predictor.recipe.seconds

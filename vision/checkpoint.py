@@ -31,6 +31,10 @@ class Recipe:
         How the train pictures were drawn, from their text chunks; None for other programs' pictures.
     seconds : float
         Length of track that a picture spans.
+    drawn : list of 2 int, or None
+        Width and height at which another program drew most of the train pictures. Ours and audio are
+        drawn so too before they are resized: the network notices how columns and rows were dropped
+        or repeated.
     about : dict
         Run settings, versions, the kept epoch: for people, not for predicting.
     """
@@ -40,6 +44,7 @@ class Recipe:
     frames: list = field(default_factory=list)
     render: dict | None = None
     seconds: float = 30.0
+    drawn: list | None = None
     about: dict = field(default_factory=dict)
 
     @property
@@ -129,8 +134,10 @@ def load(path):
     content = read(path)
     try:
         recipe = Recipe(**content["recipe"])
-        if not all(isinstance(name, str) for name in recipe.classes) or not math.isfinite(recipe.seconds):
+        if not all(isinstance(name, str) for name in recipe.classes) or not 0 < recipe.seconds < math.inf:
             raise ValueError("classes or seconds")
+        if recipe.drawn and not 0 < min(recipe.drawn) <= max(recipe.drawn) < 1 << 14:
+            raise ValueError("drawn")
         model = build(recipe)
         model.load_state_dict(content["weights"])
         recipe.remove_border()

@@ -69,8 +69,9 @@ def main(argv=None):
     recipe = predictor.recipe
     folder, name = _find_pictures(args, recipe)
     pictures = read_folder(
-        folder, size=recipe.size, remove_border=recipe.remove_border(), classes=recipe.classes, channels=recipe.channels
-    )
+        folder, size=recipe.size, remove_border=recipe.remove_border(), classes=recipe.classes,
+        channels=recipe.channels, drawn=recipe.drawn,
+    )  # fmt: skip
     for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
         print(line, file=sys.stderr)
     trained = _trained_on(args.run, pictures)

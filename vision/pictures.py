@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import Compose
 
 from render import png
 from render.cli import InputError, progress
 from render.spectrogram import Settings
 from vision.pixels import load
-from vision.transforms import RemoveBorder, ToInput, match_channels
+from vision.transforms import RemoveBorder, ToInput, match_channels, redraw
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
@@ -115,6 +114,9 @@ class Pictures:
         The commonest settings that the pictures' own text chunks tell; None where none has one.
     seconds : float or None
         The median length of track that those pictures span.
+    drawn : list of 2 int, or None
+        The median width and height, without margins, of pictures that other programs drew, where
+        those are the majority.
     """
 
     x: torch.Tensor
@@ -125,6 +127,7 @@ class Pictures:
     notes: list = field(default_factory=list)
     render: dict | None = None
     seconds: float | None = None
+    drawn: list | None = None
 
 
 def list_pictures(root):
@@ -172,18 +175,23 @@ def fit_border(paths, known=None):
     return RemoveBorder(known.frames + RemoveBorder.fit(readable()).frames)
 
 
-def _read_one(path, transform):
+def _read_one(path, remove_border, to_input, drawn):
+    """The input, what else is to be known of the picture, and the problem: one of the first and last is None."""
     try:
         image = load(path)
-        about = png.read_about(image)
-        if about:
-            about["seconds"] = image.width * about["hop_length"] / about["sr"]
-        return transform(image), about, None
+        known = png.read_about(image)
+        image = remove_border(image)
+        about = {"size": image.size}
+        if known:
+            about["seconds"] = image.width * known["hop_length"] / known["sr"]
+            about["render"] = json.dumps(Settings.from_dict(known).to_dict())
+            image = redraw(image, drawn)
+        return to_input(image), about, None
     except (png.PictureError, MemoryError) as error:
         return None, None, f"{path}: {error}"
 
 
-def read_folder(root, *, size=224, remove_border=None, classes=None, channels=None, jobs=-1):
+def read_folder(root, *, size=224, remove_border=None, classes=None, channels=None, drawn=None, jobs=-1):
     """Decode every picture of a folder, once.
 
     Parameters
@@ -198,6 +206,8 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         As for `GenreFolder`.
     channels : int, optional
         1 or 3; by default 1 where the colours of every picture can be turned into levels.
+    drawn : sequence of 2 int, optional
+        Draw ours at this size first: the `drawn` of the pictures a model was trained on.
     jobs : int
         Decoding threads; -1 is one a core.
 
@@ -214,9 +224,8 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     folder = GenreFolder(root, classes)
     paths = [path for path, _ in folder.samples]
     remove_border = fit_border(paths, known=remove_border)
-    transform = Compose([remove_border, ToInput(size)])
     results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-        delayed(_read_one)(path, transform) for path in paths
+        delayed(_read_one)(path, remove_border, ToInput(size), drawn) for path in paths
     )
     found, kept, problems, abouts = [], [], [], []
     for sample, (x, about, problem) in zip(
@@ -253,9 +262,11 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         problems=problems,
         notes=notes,
     )
-    abouts = [about for about in abouts if about]
-    if abouts:
-        pictures.seconds = float(np.median([about["seconds"] for about in abouts]))
-        common = Counter(json.dumps(Settings.from_dict(about).to_dict()) for about in abouts).most_common(1)[0][0]
-        pictures.render = json.loads(common)
+    ours = [about for about in abouts if "render" in about]
+    if ours:
+        pictures.seconds = float(np.median([about["seconds"] for about in ours]))
+        pictures.render = json.loads(Counter(about["render"] for about in ours).most_common(1)[0][0])
+    theirs = [about["size"] for about in abouts if "render" not in about]
+    if len(theirs) > len(ours):
+        pictures.drawn = np.median(theirs, axis=0).astype(int).tolist()
     return pictures

@@ -1,5 +1,6 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from render.cli import InputError
 from vision import checkpoint, engine
 from vision.pictures import PICTURE_ENDINGS, fit_border
 from vision.pixels import load
-from vision.transforms import ToInput, match_channels
+from vision.transforms import ToInput, match_channels, redraw
 
 
 @dataclass
@@ -115,11 +116,12 @@ class Predictor:
         self._remove_border = fit_border(pictures, known=self._remove_border)
 
     def _pieces(self, image, seconds):
-        """Inputs for one picture: (n, channels, size, size), uint8; a long track gives several."""
+        """Inputs for one picture of ours: (n, channels, size, size), uint8; a long track gives several."""
         n = max(1, round(seconds / self.recipe.seconds)) if seconds else 1
         edges = np.linspace(0, image.width, n + 1).round().astype(int)
-        parts = [image.crop((left, 0, right, image.height)) for left, right in zip(edges, edges[1:], strict=False)]
-        return torch.stack([match_channels(self._to_input(part), self.recipe.channels) for part in parts])
+        parts = [image.crop((left, 0, right, image.height)) for left, right in itertools.pairwise(edges)]
+        inputs = [self._to_input(redraw(part, self.recipe.drawn)) for part in parts]
+        return torch.stack([match_channels(x, self.recipe.channels) for x in inputs])
 
     def read(self, path):
         """Bring one file to the network's input.

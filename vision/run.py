@@ -126,7 +126,7 @@ def _recipe(config, train, remove_border, about):
         "dropout": config.dropout,
     }
     seconds = train.seconds or config.track_seconds
-    return checkpoint.Recipe(train.classes, model, remove_border.frames, train.render, seconds, about)
+    return checkpoint.Recipe(train.classes, model, remove_border.frames, train.render, seconds, train.drawn, about)
 
 
 def _fingerprint(sets):

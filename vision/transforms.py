@@ -220,6 +220,19 @@ def to_tensor(image):
     return torch.from_numpy(stretch(levels))[None]
 
 
+def redraw(image, size):
+    """Draw one of our pictures at the size that another program would have, without blending.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Indexed or grey.
+    size : sequence of 2 int, or None
+        Width and height; None leaves the picture as it is.
+    """
+    return image.resize(tuple(size), Image.Resampling.NEAREST) if size else image
+
+
 class ToInput:
     """Levels or colours at the network's size, as a transform: PIL image to uint8 tensor.
 
