@@ -3,7 +3,7 @@
     python benchmarks/agreement.py OUR_IMAGES THEIR_IMAGES
 
 For every track that both folders have: the correlation of levels at 224x224, and their mean absolute
-difference (of 255) with and without stretching ours to its own range as matplotlib does.
+difference (of 255), with ours redrawn at their size and stretched to its own range, and without both.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from PIL import Image  # noqa: E402
 
 from vision.pictures import fit_border, list_pictures  # noqa: E402
 from vision.pixels import load  # noqa: E402
-from vision.transforms import ToInput  # noqa: E402
+from vision.transforms import ToInput, redraw  # noqa: E402
 
 
 def main():
@@ -36,14 +36,16 @@ def main():
             continue
         ours = load(path)
         raw = np.asarray(Image.fromarray(np.asarray(ours), "L").resize((224, 224), Image.Resampling.BILINEAR), float)
-        ours, theirs = (to_input(image)[0].numpy().astype(float) for image in (ours, remove_border(load(other))))
+        theirs = remove_border(load(other))
+        ours = redraw(ours, theirs.size)
+        ours, theirs = (to_input(image)[0].numpy().astype(float) for image in (ours, theirs))
         correlation = np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]
         rows.append((correlation, np.abs(ours - theirs).mean(), np.abs(raw - theirs).mean()))
     rows = np.array(rows)
     print(f"{len(rows)} tracks in both folders")
     print(f"correlation of levels: mean {rows[:, 0].mean():.4f}, lowest {rows[:, 0].min():.4f}")
     print(f"mean difference: {rows[:, 1].mean():.1f} levels of 255 (most {rows[:, 1].max():.1f})")
-    print(f"mean difference without stretching: {rows[:, 2].mean():.1f} (most {rows[:, 2].max():.1f})")
+    print(f"mean difference as drawn: {rows[:, 2].mean():.1f} (most {rows[:, 2].max():.1f})")
 
 
 if __name__ == "__main__":
