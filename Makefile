@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	cd demo && $(BIN)/python -m render genres
 	cd demo && $(BIN)/python -m vision.split images_original
 	cd demo && $(BIN)/python -m vision.train --epochs 20 \
-	  --note "SYNTHETIC music composed by melvision itself. This shows that the program runs; it is no result about real music."
+	  --note "SYNTHETIC music composed by melvision: this shows that it runs, and is no result about real music"
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .

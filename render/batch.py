@@ -1,22 +1,15 @@
 """All tracks of a folder to pictures: in parallel, resumable, with every failure listed."""
 
 import hashlib
-import multiprocessing
 import os
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from render import atomic, audio, png, spectrogram
+from render import atomic, audio, png, spectrogram, workers
 from render.cli import InputError, progress
 from render.tracks import Track, find_tracks
-
-#: Tracks handed to the pool at a time, for each worker: what one broken pool can leave undone.
-CHUNK = 32
-#: Limits of the child process that retries a track whose worker died.
-RETRY_SECONDS = 600
-RETRY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -177,69 +170,6 @@ def draw(track, out, settings, cmap, colours, force=False):
         return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
 
 
-def _child(connection, task):
-    """Run one task under a memory limit, in a process of its own."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (RETRY_BYTES, RETRY_BYTES))
-    except (ImportError, ValueError, OSError):
-        pass  # no such limit on this system: the time limit remains
-    connection.send(draw(*task))
-
-
-def draw_apart(task):
-    """Draw one track in a child process that may die, hang or run out of memory on its own.
-
-    Parameters
-    ----------
-    task : tuple
-        The arguments of `draw`.
-
-    Returns
-    -------
-    result : Result
-        The child's, or ``"failed"`` saying how the child ended.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, task), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if receiver.poll(RETRY_SECONDS):
-            return receiver.recv()
-        return Result(task[0], "failed", f"took over {RETRY_SECONDS} s to decode; given up")
-    except EOFError:
-        process.join()
-        return Result(task[0], "failed", f"kills the process that decodes it (exit code {process.exitcode})")
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-
-
-def _run(tasks, jobs):
-    """Yield a result for each task, whatever happens to the workers."""
-    if jobs == 1:
-        yield from (draw(*task) for task in tasks)
-        return
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    for start in range(0, len(tasks), CHUNK * jobs):
-        left = {task[0].path: task for task in tasks[start : start + CHUNK * jobs]}
-        try:
-            # One thread a worker: the workers are as many as the cores already.
-            with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
-                calls = [delayed(draw)(*task) for task in left.values()]
-                for result in Parallel(return_as="generator_unordered")(calls):
-                    del left[result.track.path]
-                    yield result
-        except BrokenProcessPool:  # a worker was killed; nobody knows over which track
-            yield from map(draw_apart, left.values())
-
-
 def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
     """Draw every track under `genres` into `out`.
 
@@ -291,9 +221,9 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
             results[track.path] = fresh
         else:
             tasks.append((track, out, settings, cmap, colours, force))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Starting a process takes as long as drawing dozens of tracks.
-    jobs = max(1, min(cores if jobs < 0 else jobs, len(tasks) // 8))
-    for result in progress(_run(tasks, jobs), total=len(tasks), desc="render", unit="track"):
-        results[result.track.path] = result
+    done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)))
+    for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
+        track = tasks[number][0]
+        lost = isinstance(result, workers.Lost)
+        results[track.path] = Result(track, "failed", result.reason) if lost else result
     return [results[track.path] for track in tracks], notes

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from render import atomic, audio, batch, png, tracks
+from render import atomic, audio, batch, png, tracks, workers
 from render.__main__ import main
 from render.spectrogram import Settings
 
@@ -378,31 +378,41 @@ def make_task(path, out, force=False):
 
 def test_a_track_drawn_apart_is_drawn_or_blamed(tmp_path):
     good = put(tmp_path / "g/good.wav")
-    assert batch.draw_apart(make_task(good, tmp_path / "out")) == batch.Result(make_task(good, None)[0], "drawn")
+    found = workers.call_apart(batch.draw, make_task(good, tmp_path / "out"))
+    assert found == batch.Result(make_task(good, None)[0], "drawn")
     assert about(tmp_path / "out/g/good.png")["source"]["name"] == "good.wav"
-    result = batch.draw_apart(make_task(PoisonPath(put(tmp_path / "g/bad.wav")), tmp_path / "out"))
-    assert result.status == "failed"
-    assert "exit code 7" in result.message
+    lost = workers.call_apart(batch.draw, make_task(PoisonPath(put(tmp_path / "g/bad.wav")), tmp_path / "out"))
+    assert isinstance(lost, workers.Lost)
+    assert "exit code 7" in lost.reason
 
 
 def test_a_track_that_never_ends_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "RETRY_SECONDS", 0)
-    result = batch.draw_apart(make_task(put(tmp_path / "g/a.wav"), tmp_path / "out"))
-    assert result.status == "failed"
-    assert "given up" in result.message
+    monkeypatch.setattr(workers, "RETRY_SECONDS", 0)
+    lost = workers.call_apart(batch.draw, make_task(put(tmp_path / "g/a.wav"), tmp_path / "out"))
+    assert "given up" in lost.reason
 
 
 def test_a_track_that_kills_its_worker_costs_only_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "CHUNK", 2)  # few tracks to retry, each in a new process
+    monkeypatch.setattr(workers, "CHUNK", 2)  # few tracks to retry, each in a new process
     paths = [put(tmp_path / f"g/{number:02}.wav", make_sound(seed=number)) for number in range(21)]
-    bad = paths[9] = PoisonPath(paths[9])
-    results = list(batch._run([make_task(path, tmp_path / "out") for path in paths], jobs=2))
-    assert sorted(result.track.path for result in results) == sorted(paths), "each exactly once"
-    (failed,) = [result for result in results if result.status != "drawn"]
-    assert failed.status == "failed"
-    assert failed.track.path == bad
-    assert "exit code 7" in failed.message
+    paths[9] = PoisonPath(paths[9])
+    results = list(workers.run(batch.draw, [make_task(path, tmp_path / "out") for path in paths], jobs=2))
+    assert sorted(number for number, _ in results) == list(range(21)), "each exactly once"
+    lost = {number: result for number, result in results if isinstance(result, workers.Lost)}
+    assert lost.keys() == {9}
+    assert "exit code 7" in lost[9].reason
     assert pictures(tmp_path / "out").keys() == {f"g/{number:02}.png" for number in range(21) if number != 9}
+
+
+def test_a_lost_track_is_a_listed_failure(tmp_path, monkeypatch):
+    def run(function, tasks, jobs):
+        return [(0, workers.Lost("died")), (1, function(*tasks[1]))]
+
+    monkeypatch.setattr(workers, "run", run)
+    for name in "ab":
+        put(tmp_path / f"genres/g/{name}.wav")
+    results, _ = batch.draw_folder(tmp_path / "genres", tmp_path / "out", Settings())
+    assert [(result.status, result.message) for result in results] == [("failed", "died"), ("drawn", "")]
 
 
 @pytest.mark.parametrize("under", ["file", "file/out", "file/a/b"])

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Top to bottom: inside a package a module imports only what stands above it.
-RENDER = ["cli", "atomic", "audio", "tracks", "spectrogram", "png", "batch", "demo", "__main__"]
+RENDER = ["cli", "atomic", "audio", "tracks", "spectrogram", "png", "workers", "batch", "demo", "__main__"]
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
     "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",

@@ -130,7 +130,7 @@ def test_without_arguments_it_splits_trains_and_notices_what_is_dropped_in(tmp_p
     assert train.main(["--epochs", "1", *QUICK]) == 0
     told = capsys.readouterr().out
     assert "splitting images_original" in told
-    assert "report: runs/classic-001/report.html" in told
+    assert f"report: {tmp_path.resolve()}/runs/classic-001/report.html" in told
     write_tree(tmp_path / "images_original", 2, start=4)
     assert train.main(["--epochs", "1", *QUICK]) == 0
     told = capsys.readouterr().out

@@ -115,9 +115,9 @@ def main(argv=None):
     scores, unusable = fit(config, out, resume=bool(args.resume), say=lambda line: print(line, flush=True))
     problems += unusable
     print((out / "evaluation_report.txt").read_text("utf-8"), end="")
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {(out / 'report.html').resolve()}")
     judged = "test" if "test" in scores else "dev"
-    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}")
+    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}" + (f" ({config.note})" if config.note else ""))
     return 1 if problems else 0
 
 
