@@ -6,16 +6,26 @@ import sys
 import time
 
 from render.cli import InputError, command
-from render.spectrogram import Settings
+from render.settings import Settings
+
+
+def _ref(text):
+    return text if text == "max" else float(text)
+
 
 FLAGS = {
     "sr": (int, "HZ", "sampling rate the audio is brought to"),
-    "n_fft": (int, "N", "window length in samples"),
+    "n_fft": (int, "N", "samples transformed a frame"),
     "hop_length": (int, "N", "samples from one frame (pixel column) to the next"),
+    "win_length": (int, "N", "window length, padded to n_fft (default: n_fft)"),
+    "window": (str, "NAME", "hann, hamming, blackman, boxcar ..."),
     "n_mels": (int, "N", "Mel bands (pixel rows)"),
     "fmin": (float, "HZ", "lowest frequency"),
     "fmax": (float, "HZ", "highest frequency (default: sr / 2)"),
-    "top_db": (float, "DB", "decibels kept below the track's peak"),
+    "htk": (bool, None, "HTK's Mel scale in place of Slaney's"),
+    "power": (float, "P", "exponent of the magnitude: 2 for power, 1 for amplitude"),
+    "ref": (_ref, "REF", "0 dB: max, the track's own peak, or a fixed value, above which all is clipped"),
+    "top_db": (float, "DB", "decibels kept below ref"),
     "offset": (float, "S", "seconds to skip at the start of each track"),
     "duration": (float, "S", "seconds to draw of each track (default: all)"),
 }
@@ -37,7 +47,10 @@ def get_parser():
         kind, metavar, text = FLAGS[field.name]
         text += "" if field.default is None else " (default: %(default)s)"
         flag = "--" + field.name.replace("_", "-")
-        group.add_argument(flag, type=kind, metavar=metavar, default=field.default, help=text)
+        if kind is bool:
+            group.add_argument(flag, action="store_true", help=FLAGS[field.name][2])
+        else:
+            group.add_argument(flag, type=kind, metavar=metavar, default=field.default, help=text)
     return parser
 
 

@@ -159,7 +159,7 @@ def draw(track, out, settings, cmap, colours, force=False):
         after = track.path.stat()
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise audio.AudioError("changed while it was read; run again once it is written")
-        png.write(target, spectrogram.power_to_db(S, top_db=settings.top_db), about, colours=colours)
+        png.write(target, spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db), about, colours=colours)
         os.utime(target, ns=times)
         return Result(track, "drawn", _silence(about))
     except (audio.AudioError, ValueError) as error:

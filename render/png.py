@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from render import __version__, atomic
-from render.spectrogram import MAX_PIXELS, Settings
+from render.settings import Settings
+from render.spectrogram import MAX_PIXELS
 
 #: Keyword of the text chunk that makes a picture one of ours.
 CHUNK = "melvision"
@@ -79,7 +80,7 @@ def describe(settings, source, cmap):
     cmap : str
         Name of the colormap.
     """
-    about = {"version": __version__, "kind": "mel", **settings.to_dict(), "ref": "max", "cmap": cmap}
+    about = {"version": __version__, "kind": "mel", **settings.to_dict(), "cmap": cmap}
     return about | {"vmin": -settings.top_db, "vmax": 0.0, "source": source}
 
 

@@ -6,9 +6,10 @@ module to librosa's values.
 
 import functools
 import math
-from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from render.settings import Settings
 
 #: Frames transformed at a time: a block of this many stays in the processor's cache.
 BLOCK_FRAMES = 128
@@ -21,88 +22,11 @@ MAX_PIXELS = 1 << 26
 AMIN = 1e-10
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How audio becomes a picture. Every field is a flag of ``python -m render``.
-
-    Attributes
-    ----------
-    sr : int, in Hz
-        Audio is resampled to this rate.
-    n_fft : int
-        Window length in samples (Hann).
-    hop_length : int
-        Samples between frames.
-    n_mels : int
-        Mel bands (Slaney's scale and normalisation, librosa's default).
-    fmin, fmax : float, in Hz
-        Lowest and highest frequency; `fmax` None means ``sr / 2``.
-    top_db : float, in dB
-        Range kept below the track's peak.
-    offset : float, in seconds
-        Where in the track to begin.
-    duration : float, in seconds, or None
-        How much of it to take; None is all.
-
-    Raises
-    ------
-    ValueError
-        When a value is out of its range; the message names the flag.
-    """
-
-    sr: int = 22050
-    n_fft: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float | None = None
-    top_db: float = 80.0
-    offset: float = 0.0
-    duration: float | None = None
-
-    def __post_init__(self):
-        for name in ("sr", "n_fft", "hop_length", "n_mels"):
-            if type(getattr(self, name)) is not int:
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected a whole number")
-        nyquist = self.sr / 2
-        fmax = nyquist if self.fmax is None else self.fmax
-        rules = [
-            ("sr", 1000 <= self.sr <= 768000, "from 1000 to 768000 Hz"),
-            ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
-            ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),
-            ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
-            ("fmax", 0 < fmax <= nyquist, f"from above 0 to sr / 2 ({nyquist:g} Hz)"),
-            ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),
-            ("top_db", 1 <= self.top_db <= 300, "from 1 to 300 dB"),
-            ("offset", 0 <= self.offset < math.inf, "0 s or more"),
-            ("duration", self.duration is None or 0 < self.duration < math.inf, "more than 0 s"),
-        ]
-        for name, good, expected in rules:
-            if not good:  # also NaN, which compares false with everything
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
-
-    def to_dict(self):
-        """Return the settings as a JSON-able dict, as a picture's text chunk holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values):
-        """Return the settings a picture's text chunk tells; keys that are no setting are passed over.
-
-        Raises
-        ------
-        ValueError, TypeError
-            When a value is out of its range or of another type.
-        """
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in values.items() if name in known})
-
-
-def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None):
-    """Triangular Mel filters, as `librosa.filters.mel` makes them by default.
+def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
+    """Triangular Mel filters, as `librosa.filters.mel` makes them.
 
     Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above, each triangle
-    normalised to unit area.
+    normalised to unit area. With `htk` the scale is O'Shaughnessy's (1987), ``2595 log10(1 + f / 700)``.
 
     Returns
     -------
@@ -114,12 +38,17 @@ def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None):
     step, corner, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27
 
     def to_mel(hz):
+        if htk:
+            return 2595.0 * math.log10(1.0 + hz / 700.0)
         if hz < corner:
             return hz / step
         return corner / step + math.log(hz / corner) / log_step
 
     mels = np.linspace(to_mel(fmin), to_mel(fmax), n_mels + 2)
-    hz = np.where(mels < corner / step, mels * step, corner * np.exp(log_step * (mels - corner / step)))
+    if htk:
+        hz = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    else:
+        hz = np.where(mels < corner / step, mels * step, corner * np.exp(log_step * (mels - corner / step)))
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
     rising = (bins - hz[:-2, None]) / np.diff(hz)[:-1, None]
     falling = (hz[2:, None] - bins) / np.diff(hz)[1:, None]
@@ -128,9 +57,9 @@ def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None):
 
 
 @functools.lru_cache(maxsize=4)
-def _banded_filters(sr, n_fft, n_mels, fmin, fmax):
+def _banded_filters(sr, n_fft, n_mels, fmin, fmax, htk):
     """The filters cut into blocks of bands: a list of (bands, bins, weights (n_bins, n_bands))."""
-    weights = mel_filters(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    weights = mel_filters(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk)
     blocks = []
     for low in range(0, n_mels, BLOCK_BANDS):
         rows = weights[low : low + BLOCK_BANDS]
@@ -142,9 +71,16 @@ def _banded_filters(sr, n_fft, n_mels, fmin, fmax):
 
 
 @functools.lru_cache(maxsize=4)
-def _window(n_fft):
-    # The periodic Hann window, as scipy.signal.get_window("hann") makes it.
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+def _window(name, win_length, n_fft):
+    """A periodic window, centred in `n_fft` samples."""
+    if name == "hann":  # without scipy.signal, whose import takes longer than drawing 50 tracks
+        values = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    else:
+        from scipy.signal import get_window
+
+        values = get_window(name, win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(values, (left, n_fft - win_length - left)).astype(np.float32)
 
 
 def mel_power(blocks, settings):
@@ -176,8 +112,8 @@ def mel_power(blocks, settings):
     from scipy import fft
 
     n_fft, hop_length = settings.n_fft, settings.hop_length
-    window = _window(n_fft)
-    filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax)
+    window = _window(settings.window, settings.win_length or n_fft, n_fft)
+    filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax, settings.htk)
     pieces = []
 
     def transform(y):
@@ -188,6 +124,8 @@ def mel_power(blocks, settings):
         for start in range(0, len(frames), BLOCK_FRAMES):
             spectrum = fft.rfft(frames[start : start + BLOCK_FRAMES] * window, overwrite_x=True)
             power = spectrum.real**2 + spectrum.imag**2
+            if settings.power != 2:
+                power **= settings.power / 2
             mel = np.empty((len(power), settings.n_mels), np.float32)
             for bands, bins, weights in filters:
                 np.matmul(power[:, bins], weights, out=mel[:, bands])
@@ -216,15 +154,17 @@ def mel_power(blocks, settings):
     return np.concatenate(pieces).T, n_samples
 
 
-def power_to_db(S, *, top_db=80.0):
-    """Decibels below the peak, as ``librosa.power_to_db(S, ref=np.max, top_db=top_db)``.
+def power_to_db(S, *, ref="max", top_db=80.0):
+    """Decibels below `ref`, as `librosa.power_to_db`.
 
     Parameters
     ----------
     S : np.ndarray, float32
         Power, non-negative.
+    ref : float or "max"
+        The value of 0 dB; "max" is the largest of `S`.
     top_db : float, in dB
-        Values lower than this below the peak are raised to it.
+        Values lower than this below `ref` are raised to it, values above `ref` lowered to it.
 
     Returns
     -------
@@ -243,8 +183,8 @@ def power_to_db(S, *, top_db=80.0):
         return np.full_like(S, -top_db)
     S_db = np.log10(np.maximum(S, AMIN))
     S_db *= 10.0
-    S_db -= 10.0 * math.log10(peak)
-    return np.maximum(S_db, -top_db, out=S_db)
+    S_db -= 10.0 * math.log10(peak if ref == "max" else max(ref, AMIN))
+    return np.clip(S_db, -top_db, 0, out=S_db)
 
 
 def mel_spectrogram(y, settings=None):
@@ -275,4 +215,4 @@ def mel_spectrogram(y, settings=None):
     """
     settings = settings or Settings()
     S, _ = mel_power([np.asarray(y, np.float32)], settings)
-    return power_to_db(S, top_db=settings.top_db)
+    return power_to_db(S, ref=settings.ref, top_db=settings.top_db)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Top to bottom: inside a package a module imports only what stands above it.
-RENDER = ["cli", "atomic", "audio", "tracks", "spectrogram", "png", "workers", "batch", "demo", "__main__"]
+RENDER = ["cli", "atomic", "audio", "tracks", "settings", "spectrogram", "png", "workers", "batch", "demo", "__main__"]
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
     "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",
@@ -53,13 +53,11 @@ def test_vision_imports_only_upwards(name):
 @pytest.mark.parametrize("name", VISION)
 def test_vision_reads_pictures_but_audio_only_in_the_predictor(name):
     found = {module for module in imports(ROOT / "vision" / f"{name}.py") if module.startswith("render.")}
-    free = {"render.png", "render.cli", "render.atomic", "render.__version__"}
+    free = {"render.png", "render.settings", "render.cli", "render.atomic", "render.__version__"}
     if name == "predictor":
         free |= {"render.audio", "render.tracks", "render.spectrogram"}
-    if name == "pictures":
-        free |= {"render.spectrogram"}  # Settings, to tell how pictures were drawn
     modules = {module for module in found if module.count(".") == 1}
-    assert {".".join(module.split(".")[:2]) for module in modules} - free <= {"render.Settings"}
+    assert {".".join(module.split(".")[:2]) for module in modules} <= free
 
 
 @pytest.mark.parametrize("command", COMMANDS)

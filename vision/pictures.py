@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 
 from render import png
 from render.cli import InputError, progress
-from render.spectrogram import Settings
+from render.settings import Settings
 from vision.pixels import load
 from vision.transforms import RemoveBorder, ToInput, match_channels, redraw
 

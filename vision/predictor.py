@@ -10,6 +10,7 @@ from PIL import Image
 
 from render import audio, png, spectrogram, tracks
 from render.cli import InputError
+from render.settings import Settings
 from vision import checkpoint, engine
 from vision.pictures import PICTURE_ENDINGS, fit_border
 from vision.pixels import load
@@ -158,11 +159,11 @@ class Predictor:
         return match_channels(x, self.recipe.channels)[None], notes
 
     def _read_audio(self, path):
-        settings = spectrogram.Settings.from_dict(self.recipe.render or {})
+        settings = Settings.from_dict(self.recipe.render or {})
         blocks = audio.decode(path, sr=settings.sr, offset=settings.offset)
         S, _ = spectrogram.mel_power(blocks, settings)
         notes = ["silent"] if S.max() <= spectrogram.AMIN else []
-        S_db = spectrogram.power_to_db(S, top_db=settings.top_db)
+        S_db = spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db)
         levels = png.quantise(S_db, vmin=-settings.top_db, vmax=0.0)[::-1]
         image = Image.fromarray(np.ascontiguousarray(levels), "L")
         return self._pieces(image, image.width * settings.hop_length / settings.sr), notes

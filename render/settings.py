@@ -1,0 +1,104 @@
+"""How audio becomes a picture: every setting, its default and its range."""
+
+import math
+from dataclasses import asdict, dataclass
+
+#: Windows offered, by scipy's names.
+WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar", "cosine", "nuttall", "triang")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How audio becomes a picture. Every field is a flag of ``python -m render``.
+
+    Attributes
+    ----------
+    sr : int, in Hz
+        Audio is resampled to this rate.
+    n_fft : int
+        Samples transformed a frame.
+    hop_length : int
+        Samples between frames.
+    win_length : int or None
+        Length of the window, padded with zeros to `n_fft`; None is `n_fft`.
+    window : str
+        One of `WINDOWS`.
+    n_mels : int
+        Mel bands, with Slaney's normalisation.
+    fmin, fmax : float, in Hz
+        Lowest and highest frequency; `fmax` None means ``sr / 2``.
+    htk : bool
+        HTK's Mel scale in place of Slaney's.
+    power : float
+        Exponent of the magnitude: 2 for power, 1 for amplitude.
+    ref : float or "max"
+        What 0 dB is: the track's own peak, or a fixed value of the Mel spectrogram; what is above
+        that is clipped.
+    top_db : float, in dB
+        Range kept below `ref`.
+    offset : float, in seconds
+        Where in the track to begin.
+    duration : float, in seconds, or None
+        How much of it to take; None is all.
+
+    Raises
+    ------
+    ValueError
+        When a value is out of its range; the message names the flag.
+    """
+
+    sr: int = 22050
+    n_fft: int = 2048
+    hop_length: int = 512
+    win_length: int | None = None
+    window: str = "hann"
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    htk: bool = False
+    power: float = 2.0
+    ref: float | str = "max"
+    top_db: float = 80.0
+    offset: float = 0.0
+    duration: float | None = None
+
+    def __post_init__(self):
+        for name in ("sr", "n_fft", "hop_length", "win_length", "n_mels"):
+            if type(getattr(self, name)) is not int and (name, self.win_length) != ("win_length", None):
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected a whole number")
+        nyquist = self.sr / 2
+        fmax = nyquist if self.fmax is None else self.fmax
+        rules = [
+            ("sr", 1000 <= self.sr <= 768000, "from 1000 to 768000 Hz"),
+            ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
+            ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),
+            ("win_length", self.win_length is None or 2 <= self.win_length <= self.n_fft, f"from 2 to {self.n_fft}"),
+            ("window", self.window in WINDOWS, f"one of {', '.join(WINDOWS)}"),
+            ("power", 0.1 <= self.power <= 4, "from 0.1 to 4"),
+            ("ref", self.ref == "max" or (type(self.ref) in (int, float) and 0 < self.ref < 1e30), "max, or above 0"),
+            ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
+            ("fmax", 0 < fmax <= nyquist, f"from above 0 to sr / 2 ({nyquist:g} Hz)"),
+            ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),
+            ("top_db", 1 <= self.top_db <= 300, "from 1 to 300 dB"),
+            ("offset", 0 <= self.offset < math.inf, "0 s or more"),
+            ("duration", self.duration is None or 0 < self.duration < math.inf, "more than 0 s"),
+        ]
+        for name, good, expected in rules:
+            if not good:  # also NaN, which compares false with everything
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+
+    def to_dict(self):
+        """Return the settings as a JSON-able dict, as a picture's text chunk holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the settings a picture's text chunk tells; keys that are no setting are passed over.
+
+        Raises
+        ------
+        ValueError, TypeError
+            When a value is out of its range or of another type.
+        """
+        known = cls.__dataclass_fields__
+        return cls(**{name: value for name, value in values.items() if name in known})
