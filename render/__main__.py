@@ -42,6 +42,8 @@ def get_parser():
     parser.add_argument("-j", "--jobs", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--cmap", default="magma", help="matplotlib colormap of the pictures (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="draw all anew, and replace pictures made elsewhere")
+    parser.add_argument("--augment", type=int, default=0, metavar="N", help="also draw N copies a track, shifted "
+                        "in pitch and stretched; vision.split uses them in train only")  # fmt: skip
     group = parser.add_argument_group("spectrogram")
     for field in dataclasses.fields(Settings):
         kind, metavar, text = FLAGS[field.name]
@@ -60,6 +62,8 @@ def main(argv=None):
     args = get_parser().parse_args(argv)
     if args.jobs == 0 or args.jobs < -1:
         raise InputError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
+    if not 0 <= args.augment <= 1000:
+        raise InputError(f"--augment {args.augment}: expected from 0 to 1000 copies a track")
     try:
         settings = Settings(**{name: getattr(args, name) for name in FLAGS})
     except ValueError as error:
@@ -68,7 +72,7 @@ def main(argv=None):
     from render.batch import draw_folder
 
     results, notes = draw_folder(
-        args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force
+        args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force, copies=args.augment
     )
     seconds = time.monotonic() - start
     for note in notes:
@@ -78,10 +82,12 @@ def main(argv=None):
         counts[result.status] += 1
         if result.message:
             word = "failed" if result.status == "failed" else "note"
-            print(f"{word}: {result.track.path}: {result.message}", file=sys.stderr)
-    rate = f" ({counts['drawn'] / seconds:.1f} tracks a second)" if counts["drawn"] else ""
+            copy = f" (copy {result.track.copy})" if result.track.copy else ""
+            print(f"{word}: {result.track.path}{copy}: {result.message}", file=sys.stderr)
+    what = "pictures" if args.augment else "tracks"
+    rate = f" ({counts['drawn'] / seconds:.1f} {what} a second)" if counts["drawn"] else ""
     print(
-        f"{len(results)} tracks: {counts['drawn']} drawn, {counts['fresh']} fresh already, "
+        f"{len(results)} {what}: {counts['drawn']} drawn, {counts['fresh']} fresh already, "
         f"{counts['failed']} failed in {seconds:.1f} s{rate} -> {args.out}"
     )
     return 1 if counts["failed"] else 0

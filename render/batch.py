@@ -1,18 +1,20 @@
 """All tracks of a folder to pictures: in parallel, resumable, with every failure listed."""
 
+import dataclasses
 import hashlib
 import os
 import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
-from render import atomic, audio, png, spectrogram, workers
+import numpy as np
+
+from render import atomic, audio, augment, png, spectrogram, workers
 from render.cli import InputError, progress
 from render.tracks import Track, find_tracks
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Result:
     """What became of one track.
 
@@ -32,8 +34,9 @@ class Result:
 
 
 def picture_path(track, out):
-    """Where the picture of `track` goes under `out`."""
-    return Path(out) / track.genre / f"{track.track_id}.png"
+    """Where the picture of `track` goes under `out`; copies are named ``<track_id>+aug1.png`` and so on."""
+    copy = f"+aug{track.copy}" if track.copy else ""
+    return Path(out) / track.genre / f"{track.track_id}{copy}.png"
 
 
 def find_collisions(tracks):
@@ -152,8 +155,12 @@ def draw(track, out, settings, cmap, colours, force=False):
             os.utime(target, ns=times)
             return Result(track, "fresh", _silence(before))
         pieces = audio.decode(track.path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
-        S, _ = spectrogram.mel_power(pieces, settings)
         about = png.describe(settings, source, cmap)
+        if track.copy:
+            about["augment"] = augment.draw_change(track.track_id, track.copy)
+            y = np.concatenate(list(pieces))
+            pieces = [augment.change_audio(y, sr=settings.sr, **about["augment"])]
+        S, _ = spectrogram.mel_power(pieces, settings)
         if S.max() <= spectrogram.AMIN:
             about["silent"] = True
         after = track.path.stat()
@@ -170,7 +177,7 @@ def draw(track, out, settings, cmap, colours, force=False):
         return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
 
 
-def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
+def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, copies=0):
     """Draw every track under `genres` into `out`.
 
     Parameters
@@ -185,6 +192,8 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
         Processes; -1 is one a core.
     force : bool
         Draw everything anew and replace pictures that melvision did not write.
+    copies : int
+        Augmented copies to draw of each track besides.
 
     Returns
     -------
@@ -211,19 +220,21 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False):
             atomic.clear_leftovers(Path(out) / genre)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
-    results = {result.track.path: result for result in find_collisions(tracks)}
+    results = {result.track: result for result in find_collisions(tracks)}
+    wanted = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(copies + 1)]
+    wanted = [track for track in wanted if track in results or dataclasses.replace(track, copy=0) not in results]
     tasks = []
-    for track in tracks:
-        if track.path in results:
+    for track in wanted:
+        if track in results:
             continue
         fresh = None if force else check_fresh(track, out, settings, cmap)
         if fresh:
-            results[track.path] = fresh
+            results[track] = fresh
         else:
             tasks.append((track, out, settings, cmap, colours, force))
     done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)))
     for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
         track = tasks[number][0]
         lost = isinstance(result, workers.Lost)
-        results[track.path] = Result(track, "failed", result.reason) if lost else result
-    return [results[track.path] for track in tracks], notes
+        results[track] = Result(track, "failed", result.reason) if lost else result
+    return [results[track] for track in wanted], notes

@@ -22,11 +22,14 @@ class Track:
         File name without its audio ending, such as ``blues.00000``.
     path : Path
         Where it lies.
+    copy : int
+        0 for the track itself, else the number of an augmented copy.
     """
 
     genre: str
     track_id: str
     path: Path
+    copy: int = 0
 
 
 def walk(folder, above=()):

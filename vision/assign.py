@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from vision.groups import look_up, tie
+from vision.groups import is_copy, look_up, tie
 
 SPLITS = ("train", "dev", "test")
 
@@ -48,7 +48,7 @@ def _assign(groups, ratios, seed):
     new = [rows for rows in groups if not any(row.split for row in rows)]
     for rows in groups:
         for row in rows:
-            if not row.left_out:
+            if not row.left_out and not is_copy(row.file):
                 total[row.genre] += 1
                 have[row.genre, row.split] += 1
     wanted = [split for split in SPLITS if ratios[split] > 0]
@@ -58,14 +58,15 @@ def _assign(groups, ratios, seed):
             want[genre, split] = max(1, round(n * ratios[split]))
         want[genre, "train"] = n - sum(want[genre, split] for split in wanted[1:])
     for rows in new:
-        waiting.update({row.genre for row in rows})
+        waiting.update({row.genre for row in rows if not is_copy(row.file)})
 
     def draw(rows):
         # Not the order of the listing: the same track falls the same way whatever lies beside it.
-        return hashlib.blake2b(f"{seed}/{min(row.file for row in rows)}".encode(errors="surrogateescape")).digest()
+        first = min(f"{row.genre}/{row.track}" for row in rows)
+        return hashlib.blake2b(f"{seed}/{first}".encode(errors="surrogateescape")).digest()
 
     for rows in sorted(new, key=lambda rows: (-len(rows), draw(rows))):
-        sizes = Counter(row.genre for row in rows)
+        sizes = Counter(row.genre for row in rows if not is_copy(row.file))
         choices = wanted
         for genre in sizes:
             bare = [split for split in wanted if have[genre, split] == 0]
@@ -75,7 +76,7 @@ def _assign(groups, ratios, seed):
         best = max(choices, key=lambda split: sum(n * (want[g, split] - have[g, split]) for g, n in sizes.items()))
         for row in rows:
             row.split = best
-            have[row.genre, best] += 1
+            have[row.genre, best] += not is_copy(row.file)
 
 
 def settle(rows, gone, *, lists, groups, ratios, seed):
@@ -127,6 +128,9 @@ def settle(rows, gone, *, lists, groups, ratios, seed):
         away = {id(row) for row in gone}
         here = ([row for row in group if id(row) not in away] for group in members.values())
         _assign([group for group in here if group], ratios, seed)
+    for row in rows:
+        if is_copy(row.file) and row.split in ("dev", "test") and not row.left_out:
+            row.left_out = f"augmented copy of a {row.split} track"
 
 
 def straddling(rows):

@@ -67,6 +67,11 @@ def look_up(table, genre, key):
     return table.get(f"{genre.casefold()}/{key}", table.get(key))
 
 
+def is_copy(name):
+    """Tell whether a file is an augmented copy that `python -m render --augment` drew."""
+    return "+aug" in PurePath(name).stem
+
+
 def tie(*labels_of):
     """Join items that share any label into groups.
 

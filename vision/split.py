@@ -16,7 +16,7 @@ from pathlib import Path
 from render import atomic
 from render.cli import InputError, command, progress
 from vision.assign import SPLITS, Row, settle, straddling
-from vision.groups import read_groups, read_list, track_key
+from vision.groups import is_copy, read_groups, read_list, track_key
 from vision.leaks import find_leaks, find_splits
 
 DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
@@ -150,7 +150,7 @@ def update(images, data, **wanted):
     if not before and data.is_dir() and find_splits(data):
         raise InputError(f"{data}: holds folders that were split by hand; choose another folder with -o")
     rows, problems = _scan(images, before)
-    counts = Counter(row.genre for row in rows)
+    counts = Counter(row.genre for row in rows if not is_copy(row.file))
     if len(counts) < 2:
         told = ", ".join(counts) or "none"
         raise InputError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
