@@ -53,7 +53,7 @@ def floor(path, out):
 
     y, _ = soundfile.read(path, dtype="float32")
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(y, 1024), 2048)[::512]
-    window = spectrogram._window(2048)
+    window = spectrogram._window("hann", 2048, 2048)
     for start in range(0, len(frames), spectrogram.BLOCK_FRAMES):
         last = fft.rfft(frames[start : start + spectrogram.BLOCK_FRAMES] * window, overwrite_x=True)
     # A real picture, drawn beforehand: how long zlib takes depends on what is in it.

@@ -14,6 +14,8 @@ def _ref(text):
 
 
 FLAGS = {
+    "kind": (str, "KIND", "mel, or features: MFCC, chroma, contrast, roll-off and zero crossings in one picture"),
+    "style": (str, "STYLE", "pixels, or figure: with axes and colour bar, for people and not for training"),
     "sr": (int, "HZ", "sampling rate the audio is brought to"),
     "n_fft": (int, "N", "samples transformed a frame"),
     "hop_length": (int, "N", "samples from one frame (pixel column) to the next"),

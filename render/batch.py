@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from render import atomic, audio, augment, png, spectrogram, workers
+from render import atomic, audio, augment, figure, png, spectrogram, stack, workers
 from render.cli import InputError, progress
 from render.tracks import Track, find_tracks
 
@@ -122,6 +122,44 @@ def check_fresh(track, out, settings, cmap):
     return None
 
 
+def compute(path, settings, change=None):
+    """Decode one file and compute what its picture shows.
+
+    Mel pictures are computed piece by piece; features and changed audio need the whole track in memory.
+
+    Parameters
+    ----------
+    path : Path
+        Audio.
+    settings : Settings
+        How.
+    change : dict, optional
+        From `augment.draw_change`.
+
+    Returns
+    -------
+    values : np.ndarray, shape (n_rows, n_frames), float32
+        Row 0 is the lowest.
+    silent : bool
+        Whether there is nothing to hear.
+
+    Raises
+    ------
+    audio.AudioError, ValueError
+        When it cannot be decoded or holds nothing to draw; the message says why, without the path.
+    """
+    pieces = audio.decode(path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
+    if change:
+        y = np.concatenate(list(pieces))
+        pieces = [augment.change_audio(y, sr=settings.sr, **change)]
+    if settings.kind == "features":
+        y = np.concatenate(list(pieces))
+        return stack.feature_stack(y, settings), not y.any()
+    S, _ = spectrogram.mel_power(pieces, settings)
+    silent = S.max() <= spectrogram.AMIN
+    return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db), silent
+
+
 def draw(track, out, settings, cmap, colours, force=False):
     """Draw one track, unless its content and settings are those of the picture that is there.
 
@@ -154,19 +192,20 @@ def draw(track, out, settings, cmap, colours, force=False):
         if before and before["source"] == source and _same_settings(before, settings, cmap):
             os.utime(target, ns=times)
             return Result(track, "fresh", _silence(before))
-        pieces = audio.decode(track.path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
         about = png.describe(settings, source, cmap)
         if track.copy:
             about["augment"] = augment.draw_change(track.track_id, track.copy)
-            y = np.concatenate(list(pieces))
-            pieces = [augment.change_audio(y, sr=settings.sr, **about["augment"])]
-        S, _ = spectrogram.mel_power(pieces, settings)
-        if S.max() <= spectrogram.AMIN:
+        values, silent = compute(track.path, settings, about.get("augment"))
+        if silent:
             about["silent"] = True
         after = track.path.stat()
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise audio.AudioError("changed while it was read; run again once it is written")
-        png.write(target, spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db), about, colours=colours)
+        if settings.style == "figure":
+            title = f"{track.track_id} ({track.genre})" + (f", copy {track.copy}" if track.copy else "")
+            figure.save(target, values, about, settings, title)
+        else:
+            png.write(target, values, about, colours=colours)
         os.utime(target, ns=times)
         return Result(track, "drawn", _silence(about))
     except (audio.AudioError, ValueError) as error:

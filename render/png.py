@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from render import __version__, atomic
 from render.settings import Settings
 from render.spectrogram import MAX_PIXELS
+from render.stack import bands_of
 
 #: Keyword of the text chunk that makes a picture one of ours.
 CHUNK = "melvision"
@@ -56,7 +57,7 @@ def quantise(S_db, *, vmin, vmax):
     ----------
     S_db : np.ndarray, float32
         Values outside [vmin, vmax] are clipped.
-    vmin, vmax : float, in dB
+    vmin, vmax : float or np.ndarray, in dB
         The values of levels 0 and 255.
 
     Returns
@@ -68,8 +69,36 @@ def quantise(S_db, *, vmin, vmax):
     return np.rint(np.clip(scaled, 0, 255, out=scaled)).astype(np.uint8)
 
 
+def quantise_rows(values, about):
+    """Values to levels, each band of rows by its own range where a picture has bands.
+
+    Parameters
+    ----------
+    values : np.ndarray, shape (n_rows, n_frames), float32
+        Row 0 is the lowest.
+    about : dict
+        From `describe`.
+
+    Returns
+    -------
+    levels : np.ndarray, same shape, uint8
+    """
+    vmin, vmax = _row_ranges(about, len(values))
+    return quantise(values, vmin=vmin, vmax=vmax)
+
+
+def _row_ranges(about, n_rows):
+    """The values of levels 0 and 255: two numbers, or two columns (n_rows, 1) where there are bands."""
+    if "bands" not in about:
+        return float(about["vmin"]), float(about["vmax"])
+    rows = [band["rows"] for band in about["bands"]]
+    if sum(rows) != n_rows:
+        raise ValueError(f"{n_rows} rows; its bands have {sum(rows)}")
+    return tuple(np.repeat([float(band[end]) for band in about["bands"]], rows)[:, None] for end in ("vmin", "vmax"))
+
+
 def describe(settings, source, cmap):
-    """What the text chunk of a Mel picture says, as a JSON-able dict.
+    """What the text chunk of a picture says, as a JSON-able dict.
 
     Parameters
     ----------
@@ -80,25 +109,26 @@ def describe(settings, source, cmap):
     cmap : str
         Name of the colormap.
     """
-    about = {"version": __version__, "kind": "mel", **settings.to_dict(), "cmap": cmap}
-    return about | {"vmin": -settings.top_db, "vmax": 0.0, "source": source}
+    about = {"version": __version__, **settings.to_dict(), "cmap": cmap, "source": source}
+    about |= {"vmin": -settings.top_db, "vmax": 0.0}
+    return about | ({"bands": bands_of(settings)} if settings.kind == "features" else {})
 
 
-def write(path, S_db, about, *, colours):
+def write(path, values, about, *, colours):
     """Write one picture, whole or not at all.
 
     Parameters
     ----------
     path : Path
         Where to; an existing file is replaced.
-    S_db : np.ndarray, shape (n_mels, n_frames), float32
-        Row 0 is the lowest band.
+    values : np.ndarray, shape (n_rows, n_frames), float32
+        S_db, or what `stack.feature_stack` gives; row 0 is the lowest band.
     about : dict
         From `describe`.
     colours : np.ndarray, shape (256, 3), uint8
         From `palette`.
     """
-    levels = quantise(S_db, vmin=about["vmin"], vmax=about["vmax"])
+    levels = quantise_rows(values, about)
     image = Image.fromarray(np.ascontiguousarray(levels[::-1]), "L")
     image.putpalette(colours.tobytes())  # turns "L" into "P", indices as they are
     text = PngImagePlugin.PngInfo()
@@ -158,6 +188,8 @@ def read_about(image):
         about = json.loads(text)
         Settings.from_dict(about)
         good = isinstance(about["source"], dict) and float(about["vmin"]) < float(about["vmax"])
+        for band in about.get("bands", []):
+            good &= type(band["rows"]) is int and band["rows"] > 0 and float(band["vmin"]) < float(band["vmax"])
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return about if good else None
@@ -173,8 +205,9 @@ def read(path):
 
     Returns
     -------
-    S_db : np.ndarray, shape (n_mels, n_frames), float32
+    values : np.ndarray, shape (n_rows, n_frames), float32
         Row 0 is the lowest band; within half a level of what was written (0.16 dB for 80 dB).
+        Features come band by band as ``about["bands"]`` names them.
     about : dict
         The settings and the source, as `describe` made them.
 
@@ -186,10 +219,15 @@ def read(path):
     with open_picture(path) as image:
         about = read_about(image)
         if about is None or image.mode != "P":
-            raise PictureError("was not written by melvision (its text chunk or palette is missing)")
+            figure = about is not None and about["style"] == "figure"
+            told = "is a figure for people" if figure else "was not written by melvision"
+            raise PictureError(f"{told}: no levels to read back")
         try:
             levels = np.asarray(image)[::-1]
         except Exception as error:
             raise PictureError(f"is damaged ({error})") from None
-    vmin, vmax = float(about["vmin"]), float(about["vmax"])
+    try:
+        vmin, vmax = _row_ranges(about, len(levels))
+    except ValueError as error:
+        raise PictureError(f"is damaged ({error})") from None
     return (levels * np.float32((vmax - vmin) / 255) + np.float32(vmin)).astype(np.float32), about

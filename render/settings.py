@@ -13,6 +13,10 @@ class Settings:
 
     Attributes
     ----------
+    kind : str
+        ``"mel"``, or ``"features"``: see `stack`.
+    style : str
+        ``"pixels"``, one a band and frame, or ``"figure"``: with axes, for people; see `figure`.
     sr : int, in Hz
         Audio is resampled to this rate.
     n_fft : int
@@ -47,6 +51,8 @@ class Settings:
         When a value is out of its range; the message names the flag.
     """
 
+    kind: str = "mel"
+    style: str = "pixels"
     sr: int = 22050
     n_fft: int = 2048
     hop_length: int = 512
@@ -68,7 +74,12 @@ class Settings:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected a whole number")
         nyquist = self.sr / 2
         fmax = nyquist if self.fmax is None else self.fmax
+        features = self.kind == "features"
         rules = [
+            ("kind", self.kind in ("mel", "features"), "mel or features"),
+            ("style", self.style in ("pixels", "figure"), "pixels or figure"),
+            ("sr", self.sr >= 16000 or not features, "16000 Hz or more with --kind features"),
+            ("n_mels", self.n_mels >= 20 or not features, "20 or more with --kind features"),
             ("sr", 1000 <= self.sr <= 768000, "from 1000 to 768000 Hz"),
             ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
             ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),

@@ -18,15 +18,31 @@ BLOCK_BANDS = 16
 #: The largest picture drawn or read, in pixels: 3.4 hours at the default settings. Without a bound a small
 #: hostile file (hours of silence compress to nothing) would take all memory.
 MAX_PIXELS = 1 << 26
+#: Slaney's Mel scale: 200/3 Hz a Mel up to 1 kHz (Mel 15), then 27 Mels for each factor of 6.4.
+STEP, CORNER, LOG_STEP = 200.0 / 3, 1000.0, math.log(6.4) / 27
 #: `power_to_db`'s floor, librosa's `amin`.
 AMIN = 1e-10
+
+
+def hz_to_mel(hz, *, htk=False):
+    """Hertz to Mels: Slaney's scale (linear to 1 kHz, logarithmic above), or HTK's.
+
+    Parameters
+    ----------
+    hz : float, in Hz
+        0 or more.
+    htk : bool
+        O'Shaughnessy's formula (1987), ``2595 log10(1 + f / 700)``.
+    """
+    if htk:
+        return 2595.0 * math.log10(1.0 + hz / 700.0)
+    return hz / STEP if hz < CORNER else CORNER / STEP + math.log(hz / CORNER) / LOG_STEP
 
 
 def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
     """Triangular Mel filters, as `librosa.filters.mel` makes them.
 
-    Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above, each triangle
-    normalised to unit area. With `htk` the scale is O'Shaughnessy's (1987), ``2595 log10(1 + f / 700)``.
+    After Slaney's Auditory Toolbox (1998): triangles even in Mels, each normalised to unit area.
 
     Returns
     -------
@@ -34,21 +50,11 @@ def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
         Non-negative; row 0 is the lowest band.
     """
     fmax = sr / 2 if fmax is None else fmax
-    # 200/3 Hz a Mel up to 1 kHz (Mel 15), then 27 Mels for each factor of 6.4.
-    step, corner, log_step = 200.0 / 3, 1000.0, math.log(6.4) / 27
-
-    def to_mel(hz):
-        if htk:
-            return 2595.0 * math.log10(1.0 + hz / 700.0)
-        if hz < corner:
-            return hz / step
-        return corner / step + math.log(hz / corner) / log_step
-
-    mels = np.linspace(to_mel(fmin), to_mel(fmax), n_mels + 2)
+    mels = np.linspace(hz_to_mel(fmin, htk=htk), hz_to_mel(fmax, htk=htk), n_mels + 2)
     if htk:
         hz = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
     else:
-        hz = np.where(mels < corner / step, mels * step, corner * np.exp(log_step * (mels - corner / step)))
+        hz = np.where(mels < CORNER / STEP, mels * STEP, CORNER * np.exp(LOG_STEP * (mels - CORNER / STEP)))
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
     rising = (bins - hz[:-2, None]) / np.diff(hz)[:-1, None]
     falling = (hz[2:, None] - bins) / np.diff(hz)[1:, None]

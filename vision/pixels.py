@@ -33,6 +33,9 @@ def load(path):
         if min(image.size) < MIN_SIDE:
             width, height = image.size
             raise png.PictureError(f"is {width}x{height} pixels, too small for a spectrogram")
+        about = png.read_about(image)
+        if about and about.get("style") == "figure":
+            raise png.PictureError("is a figure with axes, drawn for people; render it without --style figure")
         try:
             frames = getattr(image, "n_frames", 1)
             if frames == 1:

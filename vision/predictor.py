@@ -1,14 +1,14 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
+import dataclasses
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from render import audio, png, spectrogram, tracks
+from render import audio, batch, png, tracks
 from render.cli import InputError
 from render.settings import Settings
 from vision import checkpoint, engine
@@ -17,7 +17,7 @@ from vision.pixels import load
 from vision.transforms import ToInput, match_channels, redraw
 
 
-@dataclass
+@dataclasses.dataclass
 class Prediction:
     """What the model says of one file.
 
@@ -36,7 +36,7 @@ class Prediction:
     path: Path
     probabilities: np.ndarray | None = None
     error: str = ""
-    notes: list = field(default_factory=list)
+    notes: list = dataclasses.field(default_factory=list)
 
 
 def find_files(paths):
@@ -159,12 +159,10 @@ class Predictor:
         return match_channels(x, self.recipe.channels)[None], notes
 
     def _read_audio(self, path):
-        settings = Settings.from_dict(self.recipe.render or {})
-        blocks = audio.decode(path, sr=settings.sr, offset=settings.offset)
-        S, _ = spectrogram.mel_power(blocks, settings)
-        notes = ["silent"] if S.max() <= spectrogram.AMIN else []
-        S_db = spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db)
-        levels = png.quantise(S_db, vmin=-settings.top_db, vmax=0.0)[::-1]
+        settings = dataclasses.replace(Settings.from_dict(self.recipe.render or {}), duration=None)
+        values, silent = batch.compute(path, settings)
+        levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
+        notes = ["silent"] if silent else []
         image = Image.fromarray(np.ascontiguousarray(levels), "L")
         return self._pieces(image, image.width * settings.hop_length / settings.sr), notes
 
