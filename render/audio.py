@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -136,12 +137,15 @@ def _ffmpeg_blocks(path, offset, duration):
     call += ["-ss", str(offset)] if offset else []
     call += ["-t", str(duration)] if duration is not None else []
     call += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Not a pipe: nobody reads it while decoding, and a full pipe would stop ffmpeg for ever.
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+    process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
 
     def fail():
         process.stdout.close()
-        told = process.stderr.read().decode(errors="replace").strip().splitlines()
         process.wait()
+        errors.seek(0)
+        told = errors.read(1 << 16).decode(errors="replace").strip().splitlines()
         raise AudioError(f"cannot be decoded (ffmpeg: {told[-1] if told else 'no audio in it'})")
 
     # The AU header: magic, where the data begins, its length, encoding, sampling rate, channels.
@@ -162,8 +166,8 @@ def _ffmpeg_blocks(path, offset, duration):
         finally:
             process.kill()
             process.stdout.close()
-            process.stderr.close()
             process.wait()
+            errors.close()
 
     return sr, blocks()
 

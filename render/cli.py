@@ -17,8 +17,9 @@ class InputError(Exception):
 def command(main):
     """Decorate a ``main(argv=None) -> int`` so that a user's mistake ends in one line.
 
-    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for an `InputError`,
-    130 after Ctrl-C, as shells do.
+    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for an `InputError` or a
+    path that cannot be read or written, 130 after Ctrl-C and 141 when the reader of a pipe has gone,
+    as shells do.
     """
 
     @functools.wraps(main)
@@ -41,7 +42,11 @@ def command(main):
         except BrokenPipeError:
             # The reader (`| head`) has gone; point stdout at nothing so that exit does not complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return 0
+            return 141
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+            return 2
 
     return wrapped
 

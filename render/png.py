@@ -18,6 +18,9 @@ from render.stack import bands_of
 #: Keyword of the text chunk that makes a picture one of ours.
 CHUNK = "melvision"
 
+#: What is opened as a picture. Pillow would hand others to outside programs (EPS to Ghostscript).
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
 # MAX_PIXELS is the stricter bound and an error; Pillow's own warning would only be noise before it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -153,7 +156,7 @@ def open_picture(path):
         When it is missing, no picture, or too large to decode safely.
     """
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise PictureError(f"is too large to decode safely (over {MAX_PIXELS} pixels)") from None
     except FileNotFoundError:
@@ -186,7 +189,7 @@ def read_about(image):
         return None
     try:
         about = json.loads(text)
-        Settings.from_dict(about)
+        about |= Settings.from_dict(about).to_dict()
         good = isinstance(about["source"], dict) and float(about["vmin"]) < float(about["vmax"])
         for band in about.get("bands", []):
             good &= type(band["rows"]) is int and band["rows"] > 0 and float(band["vmin"]) < float(band["vmax"])

@@ -129,7 +129,8 @@ def mel_power(blocks, settings):
         frames = np.lib.stride_tricks.sliding_window_view(y, n_fft)[::hop_length]
         for start in range(0, len(frames), BLOCK_FRAMES):
             spectrum = fft.rfft(frames[start : start + BLOCK_FRAMES] * window, overwrite_x=True)
-            power = spectrum.real**2 + spectrum.imag**2
+            with np.errstate(over="ignore", invalid="ignore"):  # `power_to_db` refuses what comes of it
+                power = spectrum.real**2 + spectrum.imag**2
             if settings.power != 2:
                 power **= settings.power / 2
             mel = np.empty((len(power), settings.n_mels), np.float32)

@@ -78,6 +78,8 @@ def find_tracks(root):
     root = Path(root)
     if not root.is_dir():
         found = "it is a file" if root.exists() else "there is no such folder"
+        if root.suffix.lower() in PICTURE_ENDINGS:
+            found += " (a picture; vision.predict takes those)"
         raise InputError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
     tracks, empty, stray, pictures = [], [], [], 0
     for entry in sorted(root.iterdir()):

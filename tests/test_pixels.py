@@ -58,6 +58,30 @@ def test_bad_picture_says_why(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def test_no_outside_program_is_started(tmp_path, monkeypatch):
+    """Pillow would hand PostScript to Ghostscript."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "bin" / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    path = tmp_path / "x.png"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(png.PictureError, match="unknown format"):
+        load(path)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_chunk_that_lacks_settings_has_the_defaults(tmp_path):
+    from PIL import PngImagePlugin
+
+    path = write_picture(tmp_path / "jazz" / "a.png", spectrogram_of("jazz", 0))
+    image = Image.open(path)
+    text = PngImagePlugin.PngInfo()
+    text.add_text(png.CHUNK, '{"source": {}, "vmin": -80, "vmax": 0}')
+    image.save(path, pnginfo=text)
+    assert read_folder(tmp_path, size=32).seconds == pytest.approx(64 * 512 / 22050)
+
+
 def test_animated_gif(tmp_path):
     animated(tmp_path / "a.gif")
     with pytest.raises(png.PictureError, match="animated"):

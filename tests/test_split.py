@@ -31,6 +31,9 @@ def sides(data):
 def test_track_key():
     same = ["blues00012.png", "blues.00012.png", "blues/blues.00012.wav", "Blues_00012.PNG", "blues.00012.3.png"]
     assert {track_key(name) for name in same} == {"blues00012"}
+    copies = ["song.png", "song.wav.png", "song (1).png", "song_aug.png", "Song-copy 2.png", "dir\\song.wav"]
+    assert {track_key(name) for name in copies} == {"song"}
+    assert track_key("\xfcber.png") == track_key("u\u0308ber.png")
     assert track_key("my song+aug3.png") == track_key("My Song_seg02.png") == track_key("my song.flac")
     different = ["1 2.png", "12.png", "blues.00013.png", "a.png", "b.png", "live 2001.png", "live 2002.png"]
     assert len({track_key(name) for name in different}) == len(different)
@@ -191,6 +194,94 @@ def test_lists_with_equal_pictures_on_two_sides(images, tmp_path):
     assert ["jazz/jazz.00000.png: taken out of train" in line for line in problems] == [True]
 
 
+def test_a_gone_picture_that_ties_train_to_test_is_taken_out(images, tmp_path):
+    data = tmp_path / "data"
+    update(images, data)
+    where = sides(data)
+    trained, tested = (next(f for f, side in where.items() if side == s and "blues" in f) for s in ("train", "test"))
+    (images / trained).unlink()
+    groups = {track_key(trained): "x", track_key(tested): "x"}
+    _, problems, notes, _ = update(images, data, groups=groups)
+    assert trained not in sides(data)
+    assert (data / "left_out" / trained).exists(), "perhaps the only copy"
+    assert any(trained in problem for problem in problems)
+    assert any("was moved to" in note for note in notes)
+    assert find_leaks(data, groups) == ([], [])
+
+
+def test_a_renamed_genre_leaves_no_empty_class(images, tmp_path):
+    data = tmp_path / "data"
+    update(images, data)
+    (images / "blues").rename(images / "delta blues")
+    update(images, data)
+    for split in SPLITS:
+        assert sorted(path.name for path in (data / split).iterdir()) == ["delta blues", "jazz", "metal"]
+
+
+def test_a_genre_without_train_pictures_is_left_out_everywhere(images, tmp_path):
+    lists = {
+        "train": {f"{g}{n:05}": True for g in ("jazz", "metal") for n in range(6)},
+        "dev": {f"{g}{n:05}": True for g in BANDS for n in range(6, 9)},
+    }
+    _, problems, _, _ = update(images, tmp_path / "data", lists=lists)
+    assert {file.split("/")[0] for file in sides(tmp_path / "data")} == {"jazz", "metal"}
+    assert sum("its genre has no train picture" in problem for problem in problems) == 3
+
+
+def test_redrawn_pictures_of_same_size_and_time_are_noticed(images, tmp_path):
+    data = tmp_path / "data"
+    update(images, data)
+    file, side = next(iter(sides(data).items()))
+    before = (images / file).stat()
+    content = bytearray((images / file).read_bytes())
+    other = write_picture(tmp_path / "other.png", spectrogram_of("metal", 5)).read_bytes()
+    (images / file).unlink()
+    (images / file).write_bytes(other + bytes(max(0, len(content) - len(other))))
+    os.utime(images / file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    old = {row.file: row.pixels for row in read_rows(data)}
+    update(images, data)
+    assert (data / side / file).read_bytes() == (images / file).read_bytes()
+    assert {row.file: row.pixels for row in read_rows(data)}[file] != old[file]
+
+
+def test_lists_and_groups_that_match_nothing_are_told(images, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("genres_original/blues.00000.wav\n")
+    lists = [f"--train-list={tmp_path / 'list.txt'}", f"--dev-list={tmp_path / 'list.txt'}"]
+    assert main([str(images), "-o", str(tmp_path / "data"), *lists]) == 2
+    assert "no picture is on the train list" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "list.txt").write_text("".join(f"{g}\\{g}.0000{n}.wav\n" for g in BANDS for n in range(5)))
+    assert main([str(images), "-o", str(tmp_path / "data"), *lists]) == 1
+    assert "15 tracks are on two lists" in capsys.readouterr().err
+    (tmp_path / "groups.csv").write_text("nobody,knows\n")
+    assert main([str(images), "-o", str(tmp_path / "d2"), "--groups", str(tmp_path / "groups.csv")]) == 0
+    assert "1 of the 1 tracks in the groups file have no picture" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_split_already_is_not_taken_for_genres(images, tmp_path, capsys):
+    update(images, tmp_path / "data")
+    (tmp_path / "data" / "train").rename(tmp_path / "data" / "Train")
+    assert main([str(tmp_path / "data"), "-o", str(tmp_path / "d2")]) == 2
+    assert "is split already" in capsys.readouterr().err
+
+
+def test_pieces_of_one_track_are_not_three_tracks(images, tmp_path, capsys):
+    for number in range(3):
+        write_picture(images / "polka" / f"song_seg{number}.png", spectrogram_of("jazz", 70 + number))
+    assert main([str(images), "-o", str(tmp_path / "data")]) == 2
+    assert "fewer than three tracks in polka (1)" in capsys.readouterr().err
+
+
+def test_stray_pictures_are_noted_and_bad_outputs_are_one_line(images, tmp_path, capsys):
+    write_picture(images / "stray.png", spectrogram_of("jazz", 80))
+    (tmp_path / "file").write_text("")
+    assert main([str(images), "-o", str(tmp_path / "file" / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert main([str(images), "-o", str(tmp_path / "data")]) == 0
+    assert "stray.png: lies outside a genre folder" in capsys.readouterr().err
+
+
 def test_changed_source_is_linked_anew_and_gone_source_is_kept(images, tmp_path):
     data = tmp_path / "data"
     update(images, data)
@@ -272,7 +363,7 @@ def test_unusable_pictures_and_empty_genres_are_named(images, tmp_path, capsys):
     assert main([str(images), "-o", str(tmp_path / "data")]) == 1
     told = capsys.readouterr().err
     assert "bad.png: cannot be read" in told
-    assert "polka: no picture in this genre folder" in told
+    assert "note: " in told and "polka: no picture in this genre folder" in told
     assert len(sides(tmp_path / "data")) == 30
 
 

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 #: Top to bottom: inside a package a module imports only what stands above it.
 RENDER = [
-    "cli", "atomic", "audio", "tracks", "settings", "spectrogram", "stack", "png", "augment", "figure", "workers", "batch",
-    "features", "demo", "__main__",
+    "cli", "atomic", "audio", "tracks", "settings", "spectrogram", "stack", "png", "augment", "figure",
+    "workers", "batch", "features", "demo", "__main__",
 ]  # fmt: skip
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",

@@ -139,6 +139,37 @@ def test_without_arguments_it_splits_trains_and_notices_what_is_dropped_in(tmp_p
     assert len(rows_of("runs/classic-002/split.csv")) == 18
 
 
+def test_problems_of_the_split_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tree(tmp_path / "images_original", 4)
+    (tmp_path / "images_original" / "jazz" / "bad.png").write_bytes(b"nothing")
+    assert train.main(["--epochs", "1", *QUICK]) == 1
+    assert "bad.png: cannot be read" in capsys.readouterr().err
+    assert train.main(["--images", "elsewhere", *QUICK]) == 2
+    assert "was made of" in capsys.readouterr().err
+    assert train.main(["--resume", "runs/classic-001", "--epochs", "3"]) == 2
+    assert "give no other flags" in capsys.readouterr().err
+
+
+def test_data_without_its_images_is_trained_on_as_it_is(tmp_path, capsys):
+    write_tree(tmp_path / "images", 4)
+    assert split.main([str(tmp_path / "images"), "-o", str(tmp_path / "data")]) == 0
+    for genre in BANDS:
+        shutil.rmtree(tmp_path / "images" / genre)
+    (tmp_path / "images" / "README.md").write_text("as in a fresh clone")
+    assert train.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--epochs", "1", *QUICK]) == 0
+    assert "training on" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text(tmp_path):
+    odd = os.fsdecode(b"bl\xffues")
+    write_tree(tmp_path / "images", 4)
+    (tmp_path / "images" / "blues").rename(tmp_path / "images" / odd)
+    assert split.main([str(tmp_path / "images"), "-o", str(tmp_path / "data")]) == 0
+    assert train.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--epochs", "1", *QUICK]) == 0
+    assert Predictor(tmp_path / "run", "cpu").classes[0] == odd
+
+
 def test_a_new_genre_does_not_touch_old_runs(trained, tmp_path):
     before = Predictor(trained / "run", "cpu")
     write_tree(tmp_path / "more", 3, ["blues", "jazz", "metal"])
@@ -282,6 +313,19 @@ def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
     assert torch.equal(ours.x[0], expected)
 
 
+@pytest.mark.parametrize("cmap", ["Greys", "cubehelix", "gray_r", "magma_r"])
+def test_ours_in_any_colormap_are_what_audio_is(tmp_path, trained, cmap):
+    """The palette is for people; reversed or strange, the levels are those in the file."""
+    path = tmp_path / "genres" / "jazz" / "a.wav"
+    path.parent.mkdir(parents=True)
+    soundfile.write(path, band_noise("jazz"), 22050)
+    assert render_command.main([str(tmp_path / "genres"), "-o", str(tmp_path / "images"), "--cmap", cmap]) == 0
+    predictor = Predictor(trained / "run", "cpu")
+    seen, _ = predictor.read(tmp_path / "images" / "jazz" / "a.png")
+    heard, _ = predictor.read(path)
+    assert torch.equal(seen, heard)
+
+
 def test_a_long_song_is_predicted_in_pieces(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
     seconds = predictor.recipe.seconds
@@ -382,7 +426,7 @@ def test_training_on_what_cannot_be_trained_on(tmp_path, monkeypatch, capsys, tr
     write_tree(tmp_path / "one" / "train", 3, ["metal"])
     write_tree(tmp_path / "one" / "dev", 1, ["blues"])
     assert "blues are not among" in refused("--data", "one")
-    (tmp_path / "runs").mkdir()
+    assert list((tmp_path / "runs").iterdir()) == [], "no empty run folders are left"
     (tmp_path / "runs" / "x.txt").write_text("mine")
     assert "exists already" in refused("--data", str(trained / "data"), "--out", "runs")
     assert "--epochs 0" in refused("--data", str(trained / "data"), "--epochs", "0")

@@ -52,6 +52,43 @@ def test_silence_drawn_white_is_not_cut_off(tmp_path):
     assert {remove_border.box(load(path)) for path in paths} == {(KAGGLE_BOX, True)}
 
 
+def test_edges_shared_by_chance_are_not_believed(tmp_path):
+    """Two pictures that start, and two that end, with equally long silence, among ten others."""
+    paths = plots(tmp_path, n=10)
+    for number, part in enumerate([slice(0, 25), slice(0, 25), slice(275, 300), slice(275, 300), slice(200, 300)]):
+        quiet = spectrogram_of("jazz", 20 + number, 300)
+        quiet[:, part] = -np.inf
+        paths.append(plot(tmp_path / f"quiet {number}.png", quiet))
+    remove_border = fit_border(paths)
+    assert {remove_border.box(load(path)) for path in paths} == {(KAGGLE_BOX, True)}
+
+
+def test_margins_are_learned_from_all_over_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("vision.pictures.BORDER_SAMPLE", 20)
+    paths = []
+    for number in range(30):
+        levels = png.quantise(spectrogram_of("jazz", number, 432), vmin=-80, vmax=0)
+        paths.append(tmp_path / f"{number:02}.png")
+        Image.fromarray(png.palette("viridis")[np.repeat(levels, 3, axis=0)[:288]]).save(paths[-1])
+    paths += [plot(tmp_path / f"z{number}.png", spectrogram_of("jazz", number, 300)) for number in range(9)]
+    assert fit_border(paths).box(load(paths[-1])) == (KAGGLE_BOX, True)
+
+
+def test_a_dark_margin_around_dark_music(tmp_path):
+    """Quiet top rows are as black as the margin; what is music in some pictures is cut from none."""
+    paths = []
+    for number in range(8):
+        pixels = np.zeros((160, 200), np.uint8)
+        levels = png.quantise(spectrogram_of("jazz", number, 150), vmin=-80, vmax=0)[::-1].copy().clip(1)
+        if number % 2:
+            levels[:5] = 0
+        pixels[16:144, 20:170] = levels
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    remove_border = fit_border(paths)
+    assert {remove_border.box(load(path)) for path in paths} == {((20, 16, 170, 144), True)}
+
+
 def test_a_lone_picture_is_cut_by_its_own_edges_and_counted(tmp_path):
     path = plot(tmp_path / "a.png", spectrogram_of("jazz", 0, 300))
     remove_border = fit_border([path])

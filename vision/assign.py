@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from render.cli import InputError
 from vision.groups import is_copy, look_up, tie
 
 SPLITS = ("train", "dev", "test")
@@ -27,8 +28,9 @@ class Row:
         Why it is not used; empty when it is.
     pixels : str
         `pictures.pixel_hash`.
-    size, mtime_ns : int
-        Of the file when its pixels were hashed.
+    size, mtime_ns, inode : int
+        Of the file when its pixels were hashed. `render` gives a picture its source's time, so a
+        redrawn one may differ in nothing but the inode.
     """
 
     file: str
@@ -40,6 +42,7 @@ class Row:
     pixels: str = ""
     size: int = 0
     mtime_ns: int = 0
+    inode: int = 0
 
 
 def _assign(groups, ratios, seed):
@@ -128,7 +131,10 @@ def settle(rows, gone, *, lists, groups, ratios, seed):
         away = {id(row) for row in gone}
         here = ([row for row in group if id(row) not in away] for group in members.values())
         _assign([group for group in here if group], ratios, seed)
+    trained = {row.genre for row in everything if row.split == "train" and not row.left_out}
     for row in rows:
+        if row.genre not in trained and not row.left_out:
+            row.left_out = "its genre has no train picture"
         if is_copy(row.file) and row.split in ("dev", "test") and not row.left_out:
             row.left_out = f"augmented copy of a {row.split} track"
 
@@ -145,3 +151,42 @@ def straddling(rows):
         if not row.left_out:
             sides[row.group].add(row.split)
     return sorted(group for group, splits in sides.items() if len(splits) > 1)
+
+
+def compare_names(rows, lists, groups):
+    """Compare the names in published lists and groups with those of the pictures.
+
+    Parameters
+    ----------
+    rows : list of Row
+        Pictures.
+    lists, groups : dict
+        As for `settle`.
+
+    Returns
+    -------
+    notes : list of str
+        Listed tracks without a picture, tracks on two lists, groups of tracks that are not there.
+
+    Raises
+    ------
+    InputError
+        When not one picture is on some list: the names must be of another form.
+    """
+    notes = []
+    names = {row.track for row in rows} | {f"{row.genre.casefold()}/{row.track}" for row in rows}
+    for split, keys in lists.items():
+        missing = sorted(set(keys) - names)
+        if len(missing) == len(keys):
+            ours = f"{rows[0].genre}/{rows[0].track}"
+            raise InputError(f"no picture is on the {split} list: it has {missing[0]}, the pictures are like {ours}")
+        if missing:
+            notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
+    listed = Counter(key for keys in lists.values() for key in keys)
+    twice = sorted(key for key, times in listed.items() if times > 1)
+    if twice:
+        notes.append(f"{len(twice)} tracks are on two lists, such as {twice[0]}; test counts before dev before train")
+    strange = len(set(groups) - names)
+    if strange:
+        notes.append(f"{strange} of the {len(groups)} tracks in the groups file have no picture")
+    return notes

@@ -32,7 +32,7 @@ class Recipe:
     seconds : float
         Length of track that a picture spans.
     drawn : list of 2 int, or None
-        Width and height at which another program drew most of the train pictures. Ours and audio are
+        Width and height at which another program drew the train pictures. Ours and audio are
         drawn so too before they are resized: the network notices how columns and rows were dropped
         or repeated.
     about : dict

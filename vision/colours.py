@@ -7,12 +7,13 @@ import numpy as np
 from render import png
 
 #: Colormaps that are turned back into levels, the likeliest first.
-COLORMAPS = "magma viridis inferno plasma cividis turbo jet hot coolwarm gray".split()
+COLORMAPS = "magma viridis inferno plasma cividis turbo jet coolwarm gray".split()
 #: So many of the colours must be entries of a table to take the picture for exact.
 EXACT_SHARE = 0.95
 #: Mean distance in RGB up to which blended colours belong to a table. Interpolated pictures were 2 to 6
-#: from their own table and JPEGs in magma or viridis 9 to 11; pictures in colormaps that are not
-#: listed were 19 or more from all of these (but gist_heat, which is much like hot).
+#: from their own table and JPEGs in magma or viridis 9 to 11; pictures in most colormaps that are not
+#: listed were 19 or more from all of these. Reversed maps have the same colours: their levels come
+#: out upside down.
 NEAR = 12.0
 
 
@@ -110,13 +111,18 @@ def stretch(levels):
     return table[levels]
 
 
-def is_known_palette(values):
+def is_known_palette(values, cmap=None):
     """Tell whether an indexed picture's palette is a known colormap, so that its indices are levels.
 
     Parameters
     ----------
     values : list of int or None
         R, G, B, R, G, B ... as `PIL.Image.Image.getpalette` gives them.
+    cmap : str, optional
+        The one it must be, whether listed in `COLORMAPS` or not: what the picture's text chunk says.
     """
     table = np.array(values or [], np.uint8)
-    return len(table) == 768 and any(np.array_equal(table, png.palette(cmap).ravel()) for cmap in COLORMAPS)
+    try:
+        return any(np.array_equal(table, png.palette(name).ravel()) for name in ([cmap] if cmap else COLORMAPS))
+    except (ValueError, TypeError):  # the chunk names no colormap
+        return False

@@ -31,7 +31,10 @@ def _find_pictures(args, recipe):
     """The folder to score, and what to call it."""
     from vision.leaks import find_splits
 
-    data = Path(args.data or recipe.about["config"]["data"])
+    data = args.data or recipe.about.get("config", {}).get("data")
+    if not data:
+        raise InputError(f"{args.run}: does not say what it was trained on; name a folder with --data")
+    data = Path(data)
     folders = find_splits(data)
     if not folders:
         if args.split:
@@ -85,6 +88,8 @@ def main(argv=None):
     if args.json:
         print(json.dumps({"run": args.run, "data": str(folder), "trained_on": trained, **scores}, indent=1))
     else:
+        if name == "dev" and not args.data:
+            print("Optimistic: the epoch was chosen on these tracks.")
         table = metrics.per_genre(y, probabilities, recipe.classes)
         print(report.text_report({name: scores}, table, recipe.classes, name), end="")
     return 1 if pictures.problems else 0

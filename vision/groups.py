@@ -2,6 +2,7 @@
 
 import csv
 import re
+import unicodedata
 from pathlib import Path, PurePath
 
 from render.cli import InputError
@@ -12,7 +13,9 @@ _ENDING = re.compile(
 #: GTZAN's names, and whatever a program that cuts tracks up has put behind them.
 _GTZAN = re.compile(r"^([a-z]+[ ._-]?\d{5})(?:[ ._+-].*)?$", re.I)
 #: What else programs put behind a track's name when they cut it up or draw it several times.
-_PART = re.compile(r"[ ._-]*(?:seg|segment|part|chunk|clip|slice|aug|augment|copy)[ ._-]?\d+$", re.I)
+_PART = re.compile(
+    r"([ ._-]*(?:seg|segment|part|chunk|clip|slice)[ ._-]?\d+|[ ._-]+(?:aug|augment|copy)[ ._-]?\d*| ?\(\d+\))$", re.I
+)
 
 
 def track_key(name):
@@ -35,7 +38,9 @@ def track_key(name):
     >>> track_key("blues00012.png") == track_key("blues/blues.00012.wav") == track_key("blues.00012.3.png")
     True
     """
-    stem = _ENDING.sub("", PurePath(name).name)
+    stem = unicodedata.normalize("NFC", PurePath(name.replace("\\", "/")).name)
+    while (shorter := _ENDING.sub("", stem)) != stem:
+        stem = shorter
     gtzan = _GTZAN.match(stem)
     stem = gtzan[1] if gtzan else _PART.sub("", stem.split("+aug")[0])
     key = re.sub(r"[\s._-]+", " ", stem).strip().casefold()
@@ -45,7 +50,7 @@ def track_key(name):
 
 def _named_key(name):
     """The key of a line in a list: with its folder, the genre, where it names one."""
-    genre = PurePath(name).parent.name
+    genre = PurePath(name.replace("\\", "/")).parent.name
     return f"{genre.casefold()}/{track_key(name)}" if genre else track_key(name)
 
 

@@ -18,13 +18,11 @@ def find_splits(data):
     folders : dict of str to Path
         For some of train, dev and test, in this order.
     """
-    found = {}
-    for split, names in FOLDER_NAMES.items():
-        for name in names:
-            if (Path(data) / name).is_dir():
-                found[split] = Path(data) / name
-                break
-    return found
+    if not Path(data).is_dir():
+        return {}
+    there = {path.name.lower(): path for path in sorted(Path(data).iterdir(), reverse=True) if path.is_dir()}
+    found = {split: [there[name] for name in names if name in there] for split, names in FOLDER_NAMES.items()}
+    return {split: folders[0] for split, folders in found.items() if folders}
 
 
 def train_splits(data):

@@ -115,8 +115,7 @@ class Pictures:
     seconds : float or None
         The median length of track that those pictures span.
     drawn : list of 2 int, or None
-        The median width and height, without margins, of pictures that other programs drew, where
-        those are the majority.
+        The median width and height, without margins, where other programs drew all of them.
     """
 
     x: torch.Tensor
@@ -161,9 +160,10 @@ def fit_border(paths, known=None):
             continue
     chosen = []
     for same in by_size.values():
-        step = max(1, len(same) // BORDER_SAMPLE)
-        # A lone picture tells nothing that it would not tell when it is cut.
-        chosen += same[::step][:BORDER_SAMPLE] if len(same) > 1 else []
+        # Spread over the folder, so that no genre or source is missed. A lone picture tells nothing
+        # that it would not tell when it is cut.
+        at = np.linspace(0, len(same) - 1, min(len(same), BORDER_SAMPLE)).round().astype(int)
+        chosen += [same[number] for number in at] if len(same) > 1 else []
 
     def readable():
         for path in progress(chosen, total=len(chosen), desc="margins", unit="picture"):
@@ -240,15 +240,16 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     if not found:
         raise InputError(f"{root}: none of its {len(paths)} pictures can be used; the first: {problems[0]}")
     labels = {label for _, label in kept}
+    empty = [Path(root) / name for name in folder.empty]
+    notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]
     problems += [
         f"{Path(root) / name}: no usable picture in this genre folder"
         for name, label in folder.class_to_idx.items()
-        if label not in labels and (Path(root) / name).is_dir()
+        if label not in labels and name not in folder.empty
     ]
     coloured = sum(len(x) == 3 for x in found)
     if channels is None:
         channels = 3 if coloured else 1
-    notes = []
     if coloured:
         shown = "taken as colours" if channels == 3 else "taken by their brightness"
         notes.append(f"{root}: {coloured} of {len(found)} pictures are in colours of no known colormap: {shown}")
@@ -266,7 +267,6 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     if ours:
         pictures.seconds = float(np.median([about["seconds"] for about in ours]))
         pictures.render = json.loads(Counter(about["render"] for about in ours).most_common(1)[0][0])
-    theirs = [about["size"] for about in abouts if "render" not in about]
-    if len(theirs) > len(ours):
-        pictures.drawn = np.median(theirs, axis=0).astype(int).tolist()
+    else:
+        pictures.drawn = np.median([about["size"] for about in abouts], axis=0).astype(int).tolist()
     return pictures

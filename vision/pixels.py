@@ -8,7 +8,7 @@ from PIL import Image
 from render import png
 
 #: Smaller pictures hold no spectrogram.
-MIN_SIDE = 16
+MIN_SIDE = 4
 
 
 def load(path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from render import atomic
 from render.cli import InputError, command, progress
-from vision.assign import SPLITS, Row, settle, straddling
+from vision.assign import SPLITS, Row, compare_names, settle, straddling
 from vision.groups import is_copy, read_groups, read_list, track_key
 from vision.leaks import find_leaks, find_splits
 
@@ -31,7 +31,7 @@ def read_rows(data):
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = [Row(**row) for row in csv.DictReader(file)]
         for row in rows:
-            row.size, row.mtime_ns = int(row.size), int(row.mtime_ns)
+            row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
                 raise ValueError(row.file)
     except (TypeError, ValueError) as error:
@@ -40,22 +40,25 @@ def read_rows(data):
 
 
 def _scan(images, known):
-    """A row for every picture that can be read, hashed unless `known` has its hash; and the problems."""
+    """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
     from joblib import Parallel, delayed
 
     from render.png import PictureError
-    from vision.pictures import GenreFolder
+    from vision.pictures import PICTURE_ENDINGS, GenreFolder
     from vision.pixels import load, pixel_hash
 
     folder = GenreFolder(images)
-    problems = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
-    rows, todo = [], []
+    problems, rows, todo = [], [], []
+    notes = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
+    stray = [path for path in Path(images).iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
+    notes += [f"{path}: lies outside a genre folder, not used" for path in sorted(stray)]
     for path, label in folder.samples:
         file = Path(path).relative_to(images).as_posix()
         status = os.stat(path)
-        row = Row(file, folder.classes[label], track_key(file), size=status.st_size, mtime_ns=status.st_mtime_ns)
+        row = Row(file, folder.classes[label], track_key(file))
+        row.size, row.mtime_ns, row.inode = status.st_size, status.st_mtime_ns, status.st_ino
         before = known.get(file)
-        if before and (before.size, before.mtime_ns) == (row.size, row.mtime_ns):
+        if before and (before.size, before.mtime_ns, before.inode) == (row.size, row.mtime_ns, row.inode):
             row.pixels = before.pixels
         else:
             todo.append((path, row))
@@ -73,7 +76,7 @@ def _scan(images, known):
     ):
         row.pixels = pixels
         problems += [problem] if problem else []
-    return [row for row in rows if row.pixels], problems
+    return [row for row in rows if row.pixels], problems, notes
 
 
 def _link(images, data, row):
@@ -81,7 +84,11 @@ def _link(images, data, row):
     source, target = Path(images) / row.file, Path(data) / row.split / row.file
     if target.exists():
         here, there = target.stat(), source.stat()
-        if os.path.samestat(here, there) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+        if os.path.samestat(here, there):
+            return
+        # On one device it could be a link and is none: the source was replaced. A copy on another
+        # device is told by its size and time.
+        if here.st_dev != there.st_dev and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
             return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f"{atomic.PREFIX}{os.getpid()}.part"
@@ -147,10 +154,16 @@ def update(images, data, **wanted):
         if made[name] != how[name] or (name == "images" and (data / made[name]).resolve() != images.resolve()):
             told = "other lists" if name == "lists" else f"{name} {made[name]}"
             raise InputError(f"{data}: was split with {told}, and assignments never move; use another folder with -o")
+    if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
+        raise InputError(f"{images}: is split already; train on it, or look for leaks in it with --check")
     if not before and data.is_dir() and find_splits(data):
         raise InputError(f"{data}: holds folders that were split by hand; choose another folder with -o")
-    rows, problems = _scan(images, before)
-    counts = Counter(row.genre for row in rows if not is_copy(row.file))
+    rows, problems, notes = _scan(images, before)
+    present = {row.file for row in rows}
+    gone = [row for row in before.values() if row.file not in present]
+    # Pieces of one track are one; what is gone from here lives on in `data`.
+    tracks = {(row.genre, row.track) for row in rows + gone if not is_copy(row.file)}
+    counts = Counter(genre for genre, _ in tracks)
     if len(counts) < 2:
         told = ", ".join(counts) or "none"
         raise InputError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
@@ -160,18 +173,12 @@ def update(images, data, **wanted):
     for row in rows:
         if row.file in before:
             row.split = before[row.file].split
-    present = {row.file for row in rows}
-    gone = [row for row in before.values() if row.file not in present]
     ratios = {split: ratio / sum(how["ratios"]) for split, ratio in zip(SPLITS, how["ratios"], strict=True)}
     settle(rows, gone, lists=how["lists"], groups=how["groups"], ratios=ratios, seed=how["seed"])
-    assert not straddling(rows), straddling(rows)
-    notes = []
-    for split, keys in how["lists"].items():
-        missing = sorted(set(keys) - {f"{row.genre.casefold()}/{row.track}" for row in rows} - {r.track for r in rows})
-        if missing:
-            notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
-    for row in rows:
-        if row.left_out.startswith("tied"):
+    assert not straddling(rows + gone), straddling(rows + gone)
+    notes += compare_names(rows, how["lists"], how["groups"])
+    for row in rows + gone:
+        if row.left_out.startswith(("tied", "its genre")):
             problems.append(f"{row.file}: taken out of {row.split}, {row.left_out} ({row.group})")
     notes += _write(images, data, rows, gone, how)
     return rows, problems, notes, [row for row in rows if row.file not in before]
@@ -185,23 +192,34 @@ def _write(images, data, rows, gone, how):
         target = data / row.split / row.file
         if row.split and row.pixels in hashes:
             target.unlink(missing_ok=True)  # it lives on under another name
+        elif row.left_out and target.exists():
+            aside = data / "left_out" / row.file  # perhaps the only copy there is
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(target, aside)
+            notes.append(f"{row.file}: is gone from {images}; its copy was moved to {aside}")
         elif row.split and target.exists():
             kept.append(row)
     if kept:
         told = ", ".join(row.file for row in kept[:3])
         notes.append(f"{len(kept)} pictures are gone from {images} but still used from {data}: {told}")
+        notes[-1] += "; delete them there too to drop them"
+    with atomic.replacing(data / "split.json", "w", encoding="utf-8") as file:
+        json.dump(how, file, indent=1)
     with atomic.replacing(data / "split.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows + gone)
-    with atomic.replacing(data / "split.json", "w", encoding="utf-8") as file:
-        json.dump(how, file, indent=1)
     for row in rows:
         for split in SPLITS:
             if row.left_out or split != row.split:
                 (data / split / row.file).unlink(missing_ok=True)
         if not row.left_out:
             _link(images, data, row)
+    # A genre that was renamed or emptied must not stay behind as a class without pictures.
+    for split in SPLITS:
+        for folder, _, _ in sorted(os.walk(data / split), reverse=True):
+            if Path(folder) != data / split and not os.listdir(folder):
+                os.rmdir(folder)
     return notes
 
 

@@ -20,7 +20,7 @@ def get_parser():
     )
     add = parser.add_argument
     add("--data", help="data folder (default: data, made from --images where it is not there)")
-    add("--images", default="images_original", help="pictures to split first (default: %(default)s)")
+    add("--images", help="pictures to split first (default: images_original)")
     add("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     add("--resume", metavar="DIR", help="continue the interrupted run in DIR, with its settings")
     add("--recipe", choices=["classic"], default="classic", help="whole track, VGG, Adam, no augmentation")
@@ -44,18 +44,24 @@ def get_parser():
 def _prepare_data(args):
     """Find, make or bring up to date the data folder; returns it and the problems told."""
     from vision.leaks import find_leaks, find_splits, train_splits
+    from vision.pictures import GenreFolder
     from vision.split import read_how, summary, update
 
     data = Path(args.data or "data")
     made_here = (data / "split.csv").exists()
     if not args.data and not made_here and not find_splits(data):
-        print(f"no {data}/ yet: splitting {args.images} 80/10/10")
-        rows, problems, notes, _ = update(args.images, data)
+        images = args.images or "images_original"
+        print(f"no {data}/ yet: splitting {images} 80/10/10")
+        rows, problems, notes, _ = update(images, data)
         print("\n".join(summary(rows)))
     elif made_here:
         images = data / read_how(data)["images"]
-        if not images.is_dir():
-            print(f"note: {images} is gone; training on {data} as it is", file=sys.stderr)
+        if args.images and Path(args.images).resolve() != images.resolve():
+            raise InputError(f"{data}: was made of {images}, not of {args.images}; name another folder with --data")
+        try:
+            GenreFolder(images)
+        except InputError:
+            print(f"note: {images} holds no pictures any more; training on {data} as it is", file=sys.stderr)
             return data, []
         _, problems, notes, new = update(images, data)
         joined = [row for row in new if not row.left_out]
@@ -64,21 +70,28 @@ def _prepare_data(args):
             print(f"{len(joined)} pictures dropped into {images} since the last split joined: {sides}")
     else:
         train_splits(data)
+        if args.images:
+            raise InputError(f"{data}: was split by hand; --images {args.images} does not go with it")
         notes, (leaks, problems) = [], find_leaks(data)
         if leaks:
             notes.append(f"{data} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so")
             notes[-1] += " the figures will be too good. Split anew with python -m vision.split"
         notes += leaks[:20]
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:
+        print(line, file=sys.stderr)
     return data, problems
 
 
-def _free_run_folder(recipe):
+def _claim_run_folder(recipe):
+    """Make the next free folder: two runs started together must not get the same one."""
     number = 1
-    while (folder := Path("runs") / f"{recipe}-{number:03}").exists():
-        number += 1
-    return folder
+    while True:
+        folder = Path("runs") / f"{recipe}-{number:03}"
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
 
 
 def _resumed_config(folder):
@@ -96,13 +109,16 @@ def _resumed_config(folder):
 @command
 def main(argv=None):
     """Run the command; returns 0, or 1 when a picture could not be used."""
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
     if args.resume:
+        if args != parser.parse_args(["--resume", args.resume]):
+            raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
         config, out = _resumed_config(args.resume), Path(args.resume)
         problems = []
     else:
-        out = Path(args.out) if args.out else _free_run_folder(args.recipe)
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        out = Path(args.out or "")
+        if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
         from vision.run import Config
 
@@ -110,14 +126,21 @@ def main(argv=None):
         Config(**flags | {"data": ""}).check()
         data, problems = _prepare_data(args)
         config = Config(**flags | {"data": str(data)})
+        out = out if args.out else _claim_run_folder(args.recipe)
     from vision.run import fit
 
-    scores, unusable = fit(config, out, resume=bool(args.resume), say=lambda line: print(line, flush=True))
+    try:
+        scores, unusable = fit(config, out, resume=bool(args.resume), say=lambda line: print(line, flush=True))
+    finally:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
     problems += unusable
-    print((out / "evaluation_report.txt").read_text("utf-8"), end="")
+    print((out / "evaluation_report.txt").read_text("utf-8", "surrogateescape"), end="")
     print(f"report: {(out / 'report.html').resolve()}")
     judged = "test" if "test" in scores else "dev"
-    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}" + (f" ({config.note})" if config.note else ""))
+    remarks = ["optimistic: dev chose the epoch, there is no test"] if judged == "dev" else []
+    remarks += [config.note] if config.note else []
+    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}" + "".join(f" ({remark})" for remark in remarks))
     return 1 if problems else 0
 
 

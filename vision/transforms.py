@@ -69,7 +69,7 @@ class RemoveBorder:
     ----------
     frames : list of dict
         What `fit` learned. Each has ``size`` (width, height), ``colour`` (RGB), ``top``, ``bottom``,
-        the shared ``lefts`` and ``rights``, and the ``count`` of pictures. JSON-able.
+        ``left``, the shared ``rights``, and the ``count`` of pictures. JSON-able.
 
     Attributes
     ----------
@@ -113,15 +113,21 @@ class RemoveBorder:
             # the black of a quiet track's first and last frames: only a majority makes it a frame.
             if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
                 continue
-            heights = Counter((top, bottom) for _, top, _, bottom in boxes)
-            for (top, bottom), count in heights.most_common():
-                mine = [box for box in boxes if (box[1], box[3]) == (top, bottom)]
-                if count < _quorum(len(boxes)) and len(heights) > 1:
+            by_height = defaultdict(list)
+            for box in boxes:
+                by_height[box[1], box[3]].append(box)
+            if colour != WHITE:  # dark rows of the music look like more margin: the outermost edges count
+                tops, bottoms = zip(*by_height, strict=True)
+                by_height = {(min(tops), max(bottoms)): boxes}
+            for (top, bottom), mine in by_height.items():
+                if len(by_height) > 1 and len(mine) < max(2, len(boxes) // 20):
                     continue
-                lefts = _shared([box[0] for box in mine]) or [min(box[0] for box in mine)]
-                rights = _shared([box[2] for box in mine]) or [max(box[2] for box in mine)]
+                # Some start or end in silence, a few by chance at the same place. A left edge further
+                # in is never the margin's; right edges differ where lengths do.
+                left = min(_shared([box[0] for box in mine], 2) or [box[0] for box in mine])
+                rights = _shared([box[2] for box in mine], 3) or [max(box[2] for box in mine)]
                 frame = {"size": list(size), "colour": list(colour), "top": top, "bottom": bottom}
-                frames.append(frame | {"lefts": lefts, "rights": rights, "count": count})
+                frames.append(frame | {"left": left, "rights": rights, "count": len(mine)})
         return cls(frames)
 
     def knows(self, size):
@@ -155,9 +161,7 @@ class RemoveBorder:
         if not frames:
             return (own, False) if colour == WHITE else (whole, True)
         frame = min(frames, key=lambda f: (top - f["top"] + f["bottom"] - bottom, -f["count"]))
-        lefts = [edge for edge in frame["lefts"] if edge <= left]
-        if lefts and left not in lefts:
-            left = lefts[0]  # the most shared one: what looks like margin right of it is silence
+        left = min(left, frame["left"])  # what looks like more margin right of it is silence
         # One shared right edge: short of it is silence too. Several: lengths differ, and a picture's
         # own edge is as good as theirs.
         if len(frame["rights"]) == 1:
@@ -182,13 +186,10 @@ class RemoveBorder:
         return image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def _quorum(n):
-    """How many of `n` pictures must share an edge before it is believed."""
-    return max(2, n // 20)
-
-
-def _shared(edges):
-    return [edge for edge, votes in Counter(edges).most_common() if votes >= _quorum(len(edges))]
+def _shared(edges, least):
+    """Edges that enough pictures have, the most shared first: `least`, and one in twenty."""
+    quorum = max(least, len(edges) // 20)
+    return [edge for edge, votes in Counter(edges).most_common() if votes >= quorum]
 
 
 def to_tensor(image):
@@ -207,8 +208,10 @@ def to_tensor(image):
     levels = None
     if image.mode in ("L", "1"):
         levels = np.asarray(image.convert("L"))
-    elif image.mode == "P" and is_known_palette(image.getpalette("RGB")):
-        levels = np.asarray(image)
+    elif image.mode == "P":
+        about = png.read_about(image)
+        if is_known_palette(image.getpalette("RGB"), about and about.get("cmap")):
+            levels = np.asarray(image)
     if levels is None:
         pixels = _as_rgb(image)
         if (pixels == pixels[..., :1]).all():
