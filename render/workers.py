@@ -1,73 +1,27 @@
-"""Call a function on many tasks in parallel, whatever happens to the processes that do it."""
+"""Call a function on many tasks in parallel, whatever happens to the processes that do it.
 
-import multiprocessing
+A worker is a child process that is given one task at a time. When it dies, hangs or runs out of memory
+it is known over which task, nothing else is lost, and a new one takes its place. A pool (joblib's,
+concurrent.futures') breaks as a whole and cannot tell who broke it.
+"""
+
+import contextlib
 import os
-from dataclasses import dataclass
+import pickle
+import queue
+import re
+import threading
+import time
 
-#: Tasks handed to the pool at a time, for each worker: what one broken pool can leave undone.
-CHUNK = 32
-#: Limits of the child process that retries a task whose worker died.
-RETRY_SECONDS = 600
-RETRY_BYTES = 4 << 30
+from render.child import LIMITS, Child, Lost, call_apart
+from render.cli import InputError
+
 #: Starting a process takes as long as doing this many tasks.
 WORTH_A_PROCESS = 8
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What stands for the result of a task whose process did not live to give one.
-
-    Attributes
-    ----------
-    reason : str
-        What became of it.
-    """
-
-    reason: str
-
-
-def _child(connection, function, task):
-    """Run one task under a memory limit, in a process of its own."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (RETRY_BYTES, RETRY_BYTES))
-    except (ImportError, ValueError, OSError):
-        pass  # no such limit on this system: the time limit remains
-    connection.send(function(*task))
-
-
-def call_apart(function, task):
-    """Call a function in a child process that may die, hang or run out of memory on its own.
-
-    Parameters
-    ----------
-    function : callable
-        Importable by its name.
-    task : tuple
-        Its arguments.
-
-    Returns
-    -------
-    result : object
-        What it returned, or `Lost` saying how the child ended.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, function, task), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        if receiver.poll(RETRY_SECONDS):
-            return receiver.recv()
-        return Lost(f"took over {RETRY_SECONDS} s to decode; given up")
-    except EOFError:
-        process.join()
-        return Lost(f"kills the process that decodes it (exit code {process.exitcode})")
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
+#: How long a cluster's scheduler may take to answer, and then to have a worker.
+ANSWER_SECONDS = 10
+#: How long a cluster may be without any worker before the run is given up.
+DESERTED_SECONDS = 60
 
 
 def count_jobs(jobs, n_tasks):
@@ -76,43 +30,186 @@ def count_jobs(jobs, n_tasks):
     return max(1, min(cores if jobs < 0 else jobs, n_tasks // WORTH_A_PROCESS))
 
 
-def run(function, tasks, jobs):
+def shard(items, text):
+    """The part of `items` that one of several machines does, for batch systems without a scheduler.
+
+    Parameters
+    ----------
+    items : list
+        In the same order on every machine.
+    text : str
+        ``"i/n"``: the i-th of n parts, counted from 1.
+
+    Returns
+    -------
+    part : list
+        Every n-th item from the i-th on. The n parts are disjoint and together all of `items`.
+
+    Raises
+    ------
+    InputError
+        When `text` is no such pair.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    i, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise InputError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/5")
+    return items[i - 1 :: n]
+
+
+def run(function, tasks, jobs, *, scheduler=None, limits=LIMITS):
     """Yield (number, result) for each task, in the order in which they are done.
 
     Parameters
     ----------
     function : callable
-        Importable by its name, so that other processes find it.
+        Importable by its name, and not from the main module, so that other processes find it.
     tasks : list of tuple
         Its arguments.
     jobs : int
-        Processes; 1 calls it right here.
+        Processes on this machine. One, too, is a process apart from this one: it costs 0.1 s.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``"tcp://host:port"``: its workers do the tasks instead. They need
+        melvision installed and must see the files under the same paths (a shared file system).
+    limits : Limits
+        What each task may use.
 
     Yields
     ------
     number : int
         Position in `tasks`.
     result : object
-        What the function returned, or `Lost`.
+        What the function returned, or `Lost`. A task over which a process died is tried a second time
+        after all others, alone; one that ran into a time limit is not.
+
+    Raises
+    ------
+    InputError
+        When the cluster does not answer or has lost all its workers.
     """
-    if jobs == 1:
-        yield from ((number, function(*task)) for number, task in enumerate(tasks))
-        return
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky.process_executor import BrokenProcessPool
+    results = _run_on_cluster(function, tasks, scheduler, limits) if scheduler else None
+    died = []
+    with contextlib.closing(results or _run_here(function, tasks, jobs, limits)) as results:
+        for number, result in results:
+            if isinstance(result, Lost) and result.again:
+                died.append(number)
+            else:
+                yield number, result
+    for number in died:
+        yield number, call_apart(function, tasks[number], limits)
 
-    for start in range(0, len(tasks), CHUNK * jobs):
-        left = dict(enumerate(tasks[start : start + CHUNK * jobs], start))
+
+def _run_here(function, tasks, jobs, limits):
+    todo, done = queue.SimpleQueue(), queue.SimpleQueue()
+    for number in range(len(tasks)):
+        todo.put(number)
+
+    def work(child):
         try:
-            # One thread a worker: the workers are as many as the cores already.
-            with parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1):
-                calls = [delayed(_numbered)(number, function, task) for number, task in left.items()]
-                for number, result in Parallel(return_as="generator_unordered")(calls):
-                    del left[number]
-                    yield number, result
-        except BrokenProcessPool:  # a worker was killed; nobody knows over which task
-            yield from ((number, call_apart(function, task)) for number, task in left.items())
+            while not child.closed:
+                number = todo.get_nowait()
+                done.put((number, child.call(pickle.dumps((function, tasks[number])))))
+        except queue.Empty:
+            pass
+        except BaseException as error:
+            done.put((None, error))
+
+    team = [Child(limits) for _ in range(min(jobs, len(tasks)))]
+    try:
+        for child in team:
+            threading.Thread(target=work, args=[child], daemon=True).start()
+        for _ in tasks:
+            number, result = done.get()
+            if number is None:
+                raise result
+            yield number, result
+    finally:
+        for child in team:
+            child.dismiss()
+        end = time.monotonic() + 1.5
+        for child in team:
+            child.wait(end)
 
 
-def _numbered(number, function, task):
-    return number, function(*task)
+#: A Dask worker's processes that wait for their next task.
+_idle = []
+
+
+def _run_on_worker(message, limits):
+    try:
+        child = _idle.pop()
+    except IndexError:
+        child = None
+    if child is None or child.limits != limits:
+        child = Child(limits)
+    result = child.call(message)
+    _idle.append(child)
+    return [result]  # in a list: Dask gives errors as values, too
+
+
+def _dismiss_idle():
+    while _idle:
+        _idle.pop().dismiss()
+
+
+def _connect(scheduler):
+    """A client of the scheduler, which has workers."""
+    import asyncio
+    import logging
+
+    try:
+        import distributed
+    except ImportError:
+        raise InputError('--backend dask needs the distributed package: pip install "melvision[cluster]"') from None
+    for name in "distributed", "distributed.client", "tornado.application":  # what matters is told in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    async def knock():
+        # A client that fails to start takes 20 s to go away and is loud about it.
+        keys = distributed.Security().get_connection_args("client")
+        (await distributed.comm.connect(scheduler, timeout=ANSWER_SECONDS, **keys)).abort()
+
+    try:
+        asyncio.run(knock())
+        client = distributed.Client(scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
+    except Exception as error:  # of many kinds, where something else listens at that address
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({told})") from None
+    try:
+        client.wait_for_workers(1, timeout=ANSWER_SECONDS)
+    except OSError:
+        client.close()
+        raise InputError(f"--scheduler {scheduler}: it has no workers; start some: dask worker {scheduler}") from None
+    return client
+
+
+def _run_on_cluster(function, tasks, scheduler, limits):
+    # Not through joblib's Dask backend: it waits for ever once Dask has given a task up, as it does
+    # when a fourth worker died while it held the task (joblib 1.6).
+    client = _connect(scheduler)
+    from distributed import KilledWorker, as_completed
+
+    try:
+        messages = [pickle.dumps((function, task)) for task in tasks]
+        futures = client.map(_run_on_worker, messages, limits=limits, pure=False)
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        results = as_completed(futures, loop=client.loop, with_results=True, raise_errors=False)
+        del futures  # so that each is forgotten, by the workers too, once it is done
+        seen = time.monotonic()
+        while numbers:
+            batch = results.next_batch(block=False)
+            for future, result in batch:
+                if not isinstance(result, list):
+                    error = result[1] if isinstance(result, tuple) else "the connection was lost"
+                    if not isinstance(error, KilledWorker):
+                        raise InputError(f"--scheduler {scheduler}: the cluster failed ({error}); run again")
+                    result = [Lost("its Dask workers died", again=True)]
+                yield numbers.pop(future.key), result[0]
+            if batch or client.nthreads():
+                seen = time.monotonic()
+            elif time.monotonic() - seen > DESERTED_SECONDS:
+                raise InputError(f"--scheduler {scheduler}: has lost all its workers; run again for the rest")
+            time.sleep(0.05)
+        client.run(_dismiss_idle)
+    finally:
+        client.close()
