@@ -17,7 +17,7 @@ VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
     "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",
 ]  # fmt: skip
-COMMANDS = ["render", "render.demo", "vision.split", "vision.train", "vision.evaluate", "vision.predict"]
+COMMANDS = ["render", "render.demo", "render.features", "vision.split", "vision.train", "vision.evaluate", "vision.predict"]
 
 
 def imports(path):
