@@ -5,7 +5,7 @@ import dataclasses
 import sys
 import time
 
-from render.cli import InputError, command
+from render.cli import InputError, command, one_line
 from render.settings import Settings
 
 
@@ -42,6 +42,10 @@ def get_parser():
     parser.add_argument("genres", help="folder with one folder of audio a genre: genres/blues/blues.00000.wav")
     parser.add_argument("-o", "--out", default="images_original", help="pictures folder (default: %(default)s)")
     parser.add_argument("-j", "--jobs", type=int, default=-1, help="processes (default: one a core)")
+    parser.add_argument("--shard", metavar="I/N", help="draw only the I-th of N parts, for one machine of several")
+    parser.add_argument("--backend", choices=["local", "dask"], default="local", help="where to draw: processes here, "
+                        "or a Dask cluster that sees the same files (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="the cluster's, for --backend dask: tcp://host:port")
     parser.add_argument("--cmap", default="magma", help="matplotlib colormap of the pictures (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="draw all anew, and replace pictures made elsewhere")
     parser.add_argument("--augment", type=int, default=0, metavar="N", help="also draw N copies a track, shifted "
@@ -66,6 +70,8 @@ def main(argv=None):
         raise InputError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
     if not 0 <= args.augment <= 1000:
         raise InputError(f"--augment {args.augment}: expected from 0 to 1000 copies a track")
+    if (args.backend == "dask") != bool(args.scheduler):
+        raise InputError("--backend dask and --scheduler tcp://host:port go together; give both or neither")
     try:
         settings = Settings(**{name: getattr(args, name) for name in FLAGS})
     except ValueError as error:
@@ -74,18 +80,19 @@ def main(argv=None):
     from render.batch import draw_folder
 
     results, notes = draw_folder(
-        args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force, copies=args.augment
-    )
+        args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force, copies=args.augment,
+        shard=args.shard, scheduler=args.scheduler,
+    )  # fmt: skip
     seconds = time.monotonic() - start
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     counts = dict.fromkeys(["drawn", "fresh", "failed"], 0)
     for result in results:
         counts[result.status] += 1
         if result.message:
             word = "failed" if result.status == "failed" else "note"
             copy = f" (copy {result.track.copy})" if result.track.copy else ""
-            print(f"{word}: {result.track.path}{copy}: {result.message}", file=sys.stderr)
+            print(one_line(f"{word}: {result.track.path}{copy}: {result.message}"), file=sys.stderr)
     what = "pictures" if args.augment else "tracks"
     rate = f" ({counts['drawn'] / seconds:.1f} {what} a second)" if counts["drawn"] else ""
     print(

@@ -85,10 +85,9 @@ def _sndfile_blocks(path, offset, duration):
     """Open with libsndfile; returns (sampling rate, generator of blocks (n, channels))."""
     import soundfile
 
-    quiet = _quiet if path.suffix.lower() in (".mp3", ".mp2") else contextlib.nullcontext
     try:
         # Bytes, because a name that is not valid UTF-8 cannot be encoded the way soundfile does it.
-        with quiet():
+        with _quiet():  # whatever its ending: an MP3 may lie in a WAV
             file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise AudioError(f"cannot be decoded ({_reason(error)})") from None
@@ -110,7 +109,7 @@ def _sndfile_blocks(path, offset, duration):
                 size = max(1, BLOCK_SAMPLES // file.channels)
                 done = 0
                 while done < wanted:
-                    with quiet():
+                    with _quiet():
                         block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
                     if len(block) == 0:
                         break

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import stat
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -160,6 +161,7 @@ def compute(path, settings, change=None):
     return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db), silent
 
 
+@np.errstate(all="ignore")  # what is not finite is refused with a line of its own
 def draw(track, out, settings, cmap, colours, force=False):
     """Draw one track, unless its content and settings are those of the picture that is there.
 
@@ -187,6 +189,8 @@ def draw(track, out, settings, cmap, colours, force=False):
         before = None if force else _look(target)
         kept = " (its earlier picture is kept)" if before else ""
         status = track.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise audio.AudioError("is no file but a pipe, folder or device")  # reading a pipe may never end
         source = {"name": track.path.name, "size": status.st_size, "hash": _content_hash(track.path)}
         times = (status.st_atime_ns, status.st_mtime_ns)
         if before and before["source"] == source and _same_settings(before, settings, cmap):
@@ -216,7 +220,7 @@ def draw(track, out, settings, cmap, colours, force=False):
         return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
 
 
-def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, copies=0):
+def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, copies=0, shard=None, scheduler=None):
     """Draw every track under `genres` into `out`.
 
     Parameters
@@ -233,23 +237,29 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
         Draw everything anew and replace pictures that melvision did not write.
     copies : int
         Augmented copies to draw of each track besides.
+    shard : str, optional
+        ``"i/n"``: draw only this part of the tracks, as `workers.shard` chooses it.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers draw in place of this machine; see `workers.run`.
 
     Returns
     -------
     results : list of Result
-        One a track, in the order of the tracks.
+        One a track of the shard, in the order of the tracks.
     notes : list of str
         What was passed over: empty genre folders, audio outside a genre.
 
     Raises
     ------
     InputError
-        When there is nothing to draw, or `out` cannot be written.
+        When there is nothing to draw, `out` cannot be written, or the cluster does not answer.
     """
     try:
         colours = png.palette(cmap)
     except ValueError as error:
         raise InputError(error) from None
+    if scheduler:  # its workers have working directories of their own
+        genres, out = Path(genres).absolute(), Path(out).absolute()
     tracks, empty, stray = find_tracks(genres)
     notes = [f"{Path(genres) / genre}: no audio file in this genre folder" for genre in empty]
     notes += [f"{path}: lies outside a genre folder, not drawn" for path in stray]
@@ -259,7 +269,11 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
             atomic.clear_leftovers(Path(out) / genre)
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
-    results = {result.track: result for result in find_collisions(tracks)}
+    # Rivals of one picture may lie in two shards, so these are looked for before the tracks are shared out.
+    collisions = {result.track: result for result in find_collisions(tracks)}
+    if shard:
+        tracks = workers.shard(tracks, shard)
+    results = {track: collisions[track] for track in tracks if track in collisions}
     wanted = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(copies + 1)]
     wanted = [track for track in wanted if track in results or dataclasses.replace(track, copy=0) not in results]
     tasks = []
@@ -271,7 +285,7 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
             results[track] = fresh
         else:
             tasks.append((track, out, settings, cmap, colours, force))
-    done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)))
+    done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)), scheduler=scheduler)
     for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
         track = tasks[number][0]
         lost = isinstance(result, workers.Lost)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 import time
 
@@ -12,6 +13,11 @@ class InputError(Exception):
     The message names the path, what was found, what was expected and what to do next. `command`
     prints it without a traceback.
     """
+
+
+def one_line(text):
+    """`text` with its line breaks and other control characters shown as escapes: file names may hold any."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], str(text))
 
 
 def command(main):
@@ -34,7 +40,7 @@ def command(main):
             sys.stdout.flush()
             return code
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted; what was finished is kept", file=sys.stderr)

@@ -63,7 +63,7 @@ def run(function, tasks, jobs, *, scheduler=None, limits=LIMITS):
     Parameters
     ----------
     function : callable
-        Importable by its name, and not from the main module, so that other processes find it.
+        Importable by its name, so that other processes find it; not from a script.
     tasks : list of tuple
         Its arguments.
     jobs : int
@@ -87,9 +87,12 @@ def run(function, tasks, jobs, *, scheduler=None, limits=LIMITS):
     InputError
         When the cluster does not answer or has lost all its workers.
     """
-    results = _run_on_cluster(function, tasks, scheduler, limits) if scheduler else None
+    if scheduler and tasks:
+        results = _run_on_cluster(function, tasks, scheduler, limits)
+    else:
+        results = _run_here(function, tasks, jobs, limits)
     died = []
-    with contextlib.closing(results or _run_here(function, tasks, jobs, limits)) as results:
+    with contextlib.closing(results):
         for number, result in results:
             if isinstance(result, Lost) and result.again:
                 died.append(number)
@@ -210,6 +213,7 @@ def _run_on_cluster(function, tasks, scheduler, limits):
             elif time.monotonic() - seen > DESERTED_SECONDS:
                 raise InputError(f"--scheduler {scheduler}: has lost all its workers; run again for the rest")
             time.sleep(0.05)
-        client.run(_dismiss_idle)
+        with contextlib.suppress(OSError):
+            client.run(_dismiss_idle)
     finally:
         client.close()

@@ -11,13 +11,14 @@ ROOT = Path(__file__).parents[1]
 #: Top to bottom: inside a package a module imports only what stands above it.
 RENDER = [
     "cli", "atomic", "audio", "tracks", "settings", "spectrogram", "stack", "png", "augment", "figure",
-    "workers", "batch", "features", "demo", "__main__",
+    "child", "workers", "batch", "features", "demo", "__main__",
 ]  # fmt: skip
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
     "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",
 ]  # fmt: skip
-COMMANDS = ["render", "render.demo", "render.features", "vision.split", "vision.train", "vision.evaluate", "vision.predict"]
+COMMANDS = ["render", "render.demo", "render.features"]
+COMMANDS += ["vision.split", "vision.train", "vision.evaluate", "vision.predict"]
 
 
 def imports(path):
