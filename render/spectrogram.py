@@ -149,7 +149,11 @@ def mel_power(blocks, settings):
         if n_samples // hop_length * settings.n_mels > MAX_PIXELS:
             hours = MAX_PIXELS / settings.n_mels * hop_length / settings.sr / 3600
             raise ValueError(f"is longer than {hours:.1f} hours; draw a part of it with --duration")
-        rest = transform(np.concatenate([rest, block]))
+        # The frames that reach back into the piece before come first, and no whole piece is copied.
+        joint = np.concatenate([rest, block[: n_fft - 1]])
+        left = transform(joint)
+        taken = len(joint) - len(left)  # where the next frame begins, counted from the start of `rest`
+        rest = transform(block[taken - len(rest) :]) if taken >= len(rest) else left
     if n_samples == 0:
         raise ValueError("holds no samples")
     if n_samples < n_fft:
