@@ -158,7 +158,7 @@ def compute(path, settings, change=None):
         return stack.feature_stack(y, settings), not y.any()
     S, _ = spectrogram.mel_power(pieces, settings)
     silent = S.max() <= spectrogram.AMIN
-    return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db), silent
+    return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db, overwrite=True), silent
 
 
 @np.errstate(all="ignore")  # what is not finite is refused with a line of its own

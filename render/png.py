@@ -68,8 +68,15 @@ def quantise(S_db, *, vmin, vmax):
     levels : np.ndarray, same shape, uint8
         The nearest level: at most ``(vmax - vmin) / 510`` dB off.
     """
-    scaled = (S_db - np.float32(vmin)) * np.float32(255 / (vmax - vmin))
-    return np.rint(np.clip(scaled, 0, 255, out=scaled)).astype(np.uint8)
+    vmin, scale = np.float32(vmin), np.float32(255 / (vmax - vmin))
+    levels = np.empty(S_db.shape, np.uint8)
+    for start in range(0, S_db.shape[-1], 1 << 16):  # a long track not all at once, for its memory
+        columns = slice(start, start + (1 << 16))
+        scaled = S_db[..., columns] - vmin
+        scaled *= scale
+        np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
+        levels[..., columns] = scaled
+    return levels
 
 
 def quantise_rows(values, about):

@@ -13,6 +13,8 @@ from render.settings import Settings
 
 #: Frames transformed at a time: a block of this many stays in the processor's cache.
 BLOCK_FRAMES = 128
+#: Frames kept together until the track ends.
+CHUNK_FRAMES = 8192
 #: Bands multiplied at a time. Mel filters are narrow, so a few bands need few of the FFT's bins.
 BLOCK_BANDS = 16
 #: The largest picture drawn or read, in pixels: 3.4 hours at the default settings. Without a bound a small
@@ -120,7 +122,18 @@ def mel_power(blocks, settings):
     n_fft, hop_length = settings.n_fft, settings.hop_length
     window = _window(settings.window, settings.win_length or n_fft, n_fft)
     filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax, settings.htk)
-    pieces = []
+    chunks, used = [], CHUNK_FRAMES
+
+    def keep(mel):
+        nonlocal used
+        while len(mel):
+            if used == CHUNK_FRAMES:
+                chunks.append(np.empty((CHUNK_FRAMES, settings.n_mels), np.float32))
+                used = 0
+            part = mel[: CHUNK_FRAMES - used]
+            chunks[-1][used : used + len(part)] = part
+            used += len(part)
+            mel = mel[len(part) :]
 
     def transform(y):
         """Every whole frame of `y`; returns what is left for the next piece."""
@@ -136,7 +149,7 @@ def mel_power(blocks, settings):
             mel = np.empty((len(power), settings.n_mels), np.float32)
             for bands, bins, weights in filters:
                 np.matmul(power[:, bins], weights, out=mel[:, bands])
-            pieces.append(mel)
+            keep(mel)
         return y[len(frames) * hop_length :]
 
     rest = np.zeros(n_fft // 2, np.float32)
@@ -162,10 +175,14 @@ def mel_power(blocks, settings):
         )
     # An odd window is padded by n_fft // 2 on both sides too.
     transform(np.concatenate([rest, np.zeros(n_fft // 2, np.float32)]))
-    return np.concatenate(pieces).T, n_samples
+    S = np.empty(((len(chunks) - 1) * CHUNK_FRAMES + used, settings.n_mels), np.float32)
+    for number in range(len(chunks)):  # each is given back as soon as it is copied: never all of it twice
+        S[number * CHUNK_FRAMES :][:CHUNK_FRAMES] = chunks[number][: len(S) - number * CHUNK_FRAMES]
+        chunks[number] = None
+    return S.T, n_samples
 
 
-def power_to_db(S, *, ref="max", top_db=80.0):
+def power_to_db(S, *, ref="max", top_db=80.0, overwrite=False):
     """Decibels below `ref`, as `librosa.power_to_db`.
 
     Parameters
@@ -176,6 +193,8 @@ def power_to_db(S, *, ref="max", top_db=80.0):
         The value of 0 dB; "max" is the largest of `S`.
     top_db : float, in dB
         Values lower than this below `ref` are raised to it, values above `ref` lowered to it.
+    overwrite : bool
+        Compute in the memory of `S`, which is lost.
 
     Returns
     -------
@@ -192,7 +211,8 @@ def power_to_db(S, *, ref="max", top_db=80.0):
         raise ValueError("holds values too large for sound")
     if peak <= AMIN:
         return np.full_like(S, -top_db)
-    S_db = np.log10(np.maximum(S, AMIN))
+    S_db = np.maximum(S, AMIN, out=S if overwrite else None)
+    np.log10(S_db, out=S_db)
     S_db *= 10.0
     S_db -= 10.0 * math.log10(peak if ref == "max" else max(ref, AMIN))
     return np.clip(S_db, -top_db, 0, out=S_db)
