@@ -83,6 +83,7 @@ def draw(path, out):
 
 
 def timed(call):
+    """Seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -1,6 +1,7 @@
 """Decode audio files: mono float32 at one sampling rate, in pieces."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import struct
@@ -30,6 +31,12 @@ BLOCK_SAMPLES = 1 << 20
 
 class AudioError(Exception):
     """A file that gives no usable audio; the message says why, without the path."""
+
+
+def content_hash(path):
+    """A hash of a file's bytes, to tell whether it changed: 40 hexadecimal digits (SHA-1)."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
 
 def _declared_size(path):

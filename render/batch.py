@@ -1,7 +1,6 @@
 """All tracks of a folder to pictures: in parallel, resumable, with every failure listed."""
 
 import dataclasses
-import hashlib
 import os
 import stat
 import unicodedata
@@ -62,11 +61,6 @@ def find_collisions(tracks):
             message = f"would write {picture}, and so would {others}; rename or remove one (neither was drawn)"
             results.append(Result(track, "failed", message))
     return results
-
-
-def _content_hash(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
 
 def _look(target):
@@ -191,7 +185,7 @@ def draw(track, out, settings, cmap, colours, force=False):
         status = track.path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise audio.AudioError("is no file but a pipe, folder or device")  # reading a pipe may never end
-        source = {"name": track.path.name, "size": status.st_size, "hash": _content_hash(track.path)}
+        source = {"name": track.path.name, "size": status.st_size, "hash": audio.content_hash(track.path)}
         times = (status.st_atime_ns, status.st_mtime_ns)
         if before and before["source"] == source and _same_settings(before, settings, cmap):
             os.utime(target, ns=times)

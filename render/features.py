@@ -7,7 +7,6 @@ scored that way recognises recordings, not genres. `vision.groups.track_key` tel
 import argparse
 import contextlib
 import csv
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from render import atomic, workers
-from render.audio import AudioError, decode
+from render.audio import AudioError, content_hash, decode
 from render.cli import InputError, command, progress
 from render.tracks import find_tracks
 
@@ -160,8 +159,7 @@ def _measure_track(track, made, before):
     """A track's entry, and whether it is "measured" anew or "fresh", being `before`; or ("failed", why)."""
     try:
         status = track.path.stat()
-        with open(track.path, "rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        digest = content_hash(track.path)
         entry = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "hash": digest, "made": made}
         if before and before["hash"] == digest:
             return "fresh", before | entry

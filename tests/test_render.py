@@ -126,7 +126,7 @@ def test_a_second_run_touches_nothing(out, render):
 def test_a_second_run_reads_no_audio(render, monkeypatch):
     """Looking at a terabyte of fresh tracks takes no reading of it."""
     render()
-    monkeypatch.setattr(batch, "_content_hash", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(audio, "content_hash", lambda path: pytest.fail(f"read {path}"))
     assert render()[1].startswith("3 tracks: 0 drawn, 3 fresh already")
 
 

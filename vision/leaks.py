@@ -3,7 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
-from render.cli import InputError, progress
+from render.cli import InputError
 from vision.groups import look_up, track_key
 
 #: What people call the three folders when they split by hand.
@@ -68,11 +68,7 @@ def find_leaks(data, groups=None):
     InputError
         When `data` has fewer than two such folders.
     """
-    from joblib import Parallel, delayed
-
-    from render.png import PictureError
-    from vision.pictures import GenreFolder
-    from vision.pixels import load, pixel_hash
+    from vision.pictures import GenreFolder, hash_pictures
 
     folders = find_splits(data)
     if len(folders) < 2:
@@ -82,15 +78,7 @@ def find_leaks(data, groups=None):
         genres = GenreFolder(folder)
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
 
-    def digest(path):
-        try:
-            return pixel_hash(load(path)), None
-        except (PictureError, OSError, MemoryError) as error:
-            return None, f"{path}: {error}"
-
-    threads = Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-    calls = threads(delayed(digest)(path) for _, path, _ in samples)
-    hashes = list(progress(calls, total=len(samples), desc="hash", unit="picture"))
+    hashes = list(hash_pictures([path for _, path, _ in samples]))
     seen = {"the same track": defaultdict(list), "equal pictures": defaultdict(list), "one group": defaultdict(list)}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
         track = track_key(path)

@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from render import png
 from render.cli import InputError, progress
 from render.settings import Settings
-from vision.pixels import load
+from vision.pixels import load, pixel_hash
 from vision.transforms import RemoveBorder, ToInput, match_channels, redraw
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -132,6 +132,32 @@ class Pictures:
 def list_pictures(root):
     """Return the paths of all pictures under a folder of genres; see `GenreFolder`."""
     return [path for path, _ in GenreFolder(root).samples]
+
+
+def hash_pictures(paths):
+    """Hash the pixels of many pictures, in parallel.
+
+    Parameters
+    ----------
+    paths : list of str
+        Pictures.
+
+    Yields
+    ------
+    digest : str
+        As `pixels.pixel_hash`; empty where the picture cannot be read.
+    problem : str or None
+        Why it cannot.
+    """
+
+    def digest(path):
+        try:
+            return pixel_hash(load(path)), None
+        except (png.PictureError, OSError, MemoryError) as error:
+            return "", f"{path}: {error}"
+
+    calls = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(digest)(path) for path in paths)
+    yield from progress(calls, total=len(paths), desc="hash", unit="picture")
 
 
 def fit_border(paths, known=None):

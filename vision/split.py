@@ -14,7 +14,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from render import atomic
-from render.cli import InputError, command, progress
+from render.cli import InputError, command
 from vision.assign import SPLITS, Row, compare_names, settle, straddling
 from vision.groups import is_copy, read_groups, read_list, track_key
 from vision.leaks import find_leaks, find_splits
@@ -41,11 +41,7 @@ def read_rows(data):
 
 def _scan(images, known):
     """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
-    from joblib import Parallel, delayed
-
-    from render.png import PictureError
-    from vision.pictures import PICTURE_ENDINGS, GenreFolder
-    from vision.pixels import load, pixel_hash
+    from vision.pictures import PICTURE_ENDINGS, GenreFolder, hash_pictures
 
     folder = GenreFolder(images)
     problems, rows, todo = [], [], []
@@ -64,16 +60,8 @@ def _scan(images, known):
             todo.append((path, row))
         rows.append(row)
 
-    def digest(path):
-        try:
-            return pixel_hash(load(path)), None
-        except (PictureError, OSError, MemoryError) as error:
-            return "", f"{path}: {error}"
-
-    calls = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(digest)(path) for path, _ in todo)
-    for (_, row), (pixels, problem) in zip(
-        todo, progress(calls, total=len(todo), desc="hash", unit="picture"), strict=True
-    ):
+    hashes = hash_pictures([path for path, _ in todo])
+    for (_, row), (pixels, problem) in zip(todo, hashes, strict=True):
         row.pixels = pixels
         problems += [problem] if problem else []
     return [row for row in rows if row.pixels], problems, notes
