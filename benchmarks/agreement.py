@@ -17,7 +17,8 @@ sys.path.insert(0, os.getcwd())
 
 from PIL import Image  # noqa: E402
 
-from vision.pictures import fit_border, list_pictures  # noqa: E402
+from vision.genres import list_pictures  # noqa: E402
+from vision.pictures import fit_border  # noqa: E402
 from vision.pixels import load  # noqa: E402
 from vision.transforms import ToInput, redraw  # noqa: E402
 

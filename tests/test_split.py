@@ -333,7 +333,7 @@ def test_odd_names_and_a_link_in_a_circle(images, tmp_path):
 def test_unchanged_pictures_are_not_hashed_again(images, tmp_path, monkeypatch):
     update(images, tmp_path / "data")
     hashed = []
-    monkeypatch.setattr("vision.pictures.pixel_hash", lambda image: hashed.append(1) or "x")
+    monkeypatch.setattr("vision.genres.pixel_hash", lambda image: hashed.append(1) or "x")
     update(images, tmp_path / "data")
     assert hashed == []
 

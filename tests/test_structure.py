@@ -14,8 +14,9 @@ RENDER = [
     "child", "workers", "batch", "features", "demo", "__main__",
 ]  # fmt: skip
 VISION = [
-    "groups", "assign", "colours", "transforms", "pixels", "pictures", "leaks", "split", "models", "engine",
-    "metrics", "checkpoint", "report", "run", "predictor", "train", "evaluate", "predict",
+    "groups", "assign", "colours", "transforms", "pixels", "genres", "store", "pictures", "leaks", "split",
+    "config", "texture", "models", "augment", "engine", "parallel", "metrics", "checkpoint", "report", "learn", "run",
+    "predictor", "train", "evaluate", "predict",
 ]  # fmt: skip
 COMMANDS = ["render", "render.demo", "render.features"]
 COMMANDS += ["vision.split", "vision.train", "vision.evaluate", "vision.predict"]

@@ -19,10 +19,10 @@ from PIL import Image
 from render import __main__ as render_command
 from render import png
 from render.cli import InputError
-from vision import checkpoint, engine, evaluate, metrics, predict, run, split, train
-from vision.models import VGG
+from vision import checkpoint, engine, evaluate, metrics, models, predict, run, split, train
 from vision.pictures import read_folder
 from vision.predictor import Predictor
+from vision.store import Store
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--size", "32", "--batch-size", "8", "--threads", "1", "--device", "cpu"]
@@ -55,7 +55,7 @@ def test_it_learns_and_leaves_a_run_folder(trained):
         assert 0 < low < high <= 1
     history = rows_of(folder / "history.csv")
     assert [int(row["epoch"]) for row in history] == list(range(1, 13))
-    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"]) / 3
+    assert float(history[-1]["dev_loss"]) < float(history[0]["dev_loss"]) / 3
     config = json.loads((folder / "config.json").read_text())
     assert config["config"]["epochs"] == 12
     assert config["versions"]["torch"] == torch.__version__
@@ -130,13 +130,13 @@ def test_without_arguments_it_splits_trains_and_notices_what_is_dropped_in(tmp_p
     assert train.main(["--epochs", "1", *QUICK]) == 0
     told = capsys.readouterr().out
     assert "splitting images_original" in told
-    assert f"report: {tmp_path.resolve()}/runs/classic-001/report.html" in told
+    assert f"report: {tmp_path.resolve()}/runs/standard-001/report.html" in told
     write_tree(tmp_path / "images_original", 2, start=4)
     assert train.main(["--epochs", "1", *QUICK]) == 0
     told = capsys.readouterr().out
     assert "6 pictures dropped into" in told
-    assert (tmp_path / "runs" / "classic-002" / "model.pt").exists()
-    assert len(rows_of("runs/classic-002/split.csv")) == 18
+    assert (tmp_path / "runs" / "standard-002" / "model.pt").exists()
+    assert len(rows_of("runs/standard-002/split.csv")) == 18
 
 
 def test_problems_of_the_split_are_told(tmp_path, capsys, monkeypatch):
@@ -147,7 +147,7 @@ def test_problems_of_the_split_are_told(tmp_path, capsys, monkeypatch):
     assert "bad.png: cannot be read" in capsys.readouterr().err
     assert train.main(["--images", "elsewhere", *QUICK]) == 2
     assert "was made of" in capsys.readouterr().err
-    assert train.main(["--resume", "runs/classic-001", "--epochs", "3"]) == 2
+    assert train.main(["--resume", "runs/standard-001", "--epochs", "3"]) == 2
     assert "give no other flags" in capsys.readouterr().err
 
 
@@ -283,9 +283,10 @@ def test_audio_is_drawn_as_the_train_pictures_were(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
     pictures = read_folder(tmp_path / "images", size=32)
     predictor.recipe.render, predictor.recipe.seconds = pictures.render, pictures.seconds
+    predictor.recipe.window = None
     for genre, x in zip(BANDS, pictures.x, strict=True):
         heard, _ = predictor.read(tmp_path / "genres" / genre / "a.wav")
-        assert torch.equal(heard[0], x)
+        assert torch.equal(heard, x)
 
 
 def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
@@ -299,14 +300,14 @@ def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
     theirs = read_folder(tmp_path / "theirs", size=32)
     assert theirs.drawn == [150, 300]
     assert theirs.render is None
-    model = {"size": 32, "channels": 1}
+    model = {"name": "vgg", "size": 32, "channels": 1, "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": False}
     recipe = checkpoint.Recipe(theirs.classes, model, drawn=theirs.drawn, seconds=400 * 512 / 22050)
     checkpoint.save(tmp_path / "model.pt", checkpoint.build(recipe), recipe)
     predictor = Predictor(tmp_path, "cpu")
     ours = write_picture(tmp_path / "jazz" / "1.png", spectrogram_of("jazz", 1, 400))
     x, _ = predictor.read(ours)
     expected = theirs.x[theirs.paths.index(str(tmp_path / "theirs" / "jazz" / "1.png"))]
-    assert torch.equal(x[0], expected)
+    assert torch.equal(x, expected)
     (tmp_path / "ours").mkdir()
     (tmp_path / "jazz").rename(tmp_path / "ours" / "jazz")
     ours = read_folder(tmp_path / "ours", size=32, classes=theirs.classes, drawn=theirs.drawn)
@@ -326,13 +327,25 @@ def test_ours_in_any_colormap_are_what_audio_is(tmp_path, trained, cmap):
     assert torch.equal(seen, heard)
 
 
-def test_a_long_song_is_predicted_in_pieces(trained, tmp_path):
-    predictor = Predictor(trained / "run", "cpu")
+@pytest.mark.parametrize("window", ["0", "1"])
+def test_a_long_song_keeps_its_time_scale(trained, tmp_path, window):
+    """Neither a longer song nor a shorter one is squeezed to the length of the train tracks."""
+    flags = ["--data", str(trained / "data"), "--out", str(tmp_path / "run"), "--epochs", "1", "--window", window]
+    assert train.main([*flags, *QUICK]) == 0
+    predictor = Predictor(tmp_path / "run", "cpu")
     seconds = predictor.recipe.seconds
     assert seconds == pytest.approx(64 * 512 / 22050)
+    assert predictor.recipe.window == (None if window == "0" else 1.0)
     soundfile.write(tmp_path / "long.wav", band_noise("jazz", seconds=seconds * 5), 22050)
     x, _ = predictor.read(tmp_path / "long.wav")
-    assert len(x) == 5
+    assert x.shape[:2] == (1, 32)
+    assert x.shape[2] == 160 if window == "0" else abs(x.shape[2] - 32 * seconds * 5) < 3
+    soundfile.write(tmp_path / "short.wav", band_noise("jazz", seconds=0.4), 22050)
+    x, _ = predictor.read(tmp_path / "short.wav")
+    assert x.shape == (1, 32, 32)
+    if window == "1":
+        n = predictor.recipe.width(18 * 512 / 22050)
+        assert torch.equal(x[..., n : 2 * n], x[..., :n]), "repeated, not stretched"
 
 
 def test_predictions_do_not_depend_on_batch_or_order(trained):
@@ -364,15 +377,18 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4
 
 
+WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "recipe": {"classes": ["a"], "model": {}}}
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (lambda path: None, "no such checkpoint"),
         (lambda path: path.write_bytes(b"no checkpoint"), "is no checkpoint or damaged"),
-        (lambda path: torch.save({"format": 1}, path), "does not fit"),
+        (lambda path: torch.save({"format": checkpoint.FORMAT}, path), "does not fit"),
         (lambda path: torch.save([1, 2], path), "not written by this version"),
         (lambda path: torch.save(Path("/"), path), "is no checkpoint or damaged"),
-        (lambda path: torch.save({"format": 1, "recipe": {"classes": ["a"], "model": {}}}, path), "does not fit"),
+        (lambda path: torch.save(WITHOUT_WEIGHTS, path), "does not fit"),
     ],
 )
 def test_what_is_no_checkpoint(tmp_path, trained, capsys, make, told):
@@ -396,7 +412,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
-    torch.save({"format": 1, "recipe": Evil()}, tmp_path / "model.pt")
+    torch.save({"format": checkpoint.FORMAT, "recipe": Evil()}, tmp_path / "model.pt")
     with pytest.raises(InputError):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "pwned").exists()
@@ -446,19 +462,26 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_overfits_eight_pictures():
+@pytest.mark.parametrize("texture", [False, True])
+@pytest.mark.parametrize("name", list(models.MODELS))
+def test_overfits_eight_pictures(name, texture):
     torch.manual_seed(0)
-    x = torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8)
+    x = Store.of(torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8))
     y = torch.arange(8) % 4
-    model = VGG(4, size=32, dropout=0.0)
+    model = models.build(4, name=name, channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=texture)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    engine.spread_statistics(model, x)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for _ in range(40):
+    for _ in range(80):
         loss, accuracy = engine.train_one_epoch(
-            model, x, y, order=torch.randperm(8), batch_size=8,
-            criterion=torch.nn.CrossEntropyLoss(), optimizer=optimizer,
+            model, x, y, order=torch.randperm(8), batch_size=8, n_classes=4, optimizer=optimizer,
+            criterion=torch.nn.CrossEntropyLoss(reduction="sum"),
         )  # fmt: skip
     assert loss < 0.02
     assert accuracy == 1.0
+    assert (engine.predict_proba(model, x).argmax(dim=1) == y).all()
 
 
 def test_every_picture_is_used_once_and_no_batch_is_of_one():
@@ -474,10 +497,10 @@ def test_every_picture_is_used_once_and_no_batch_is_of_one():
             return self.layer(x[:, 0, 0])
 
     model = Spy()
-    x = torch.arange(17, dtype=torch.uint8).view(17, 1, 1, 1)
+    x = Store.of(torch.arange(17, dtype=torch.uint8).view(17, 1, 1, 1))
     engine.train_one_epoch(
-        model, x, torch.zeros(17, dtype=torch.long), order=torch.randperm(17), batch_size=4,
-        criterion=torch.nn.CrossEntropyLoss(), optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
+        model, x, torch.zeros(17, dtype=torch.long), order=torch.randperm(17), batch_size=4, n_classes=2,
+        criterion=torch.nn.CrossEntropyLoss(reduction="sum"), optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
     )  # fmt: skip
     assert sorted(sum(seen, [])) == list(range(17))
     assert [len(batch) for batch in seen] == [4, 4, 4, 5]
@@ -549,7 +572,7 @@ def test_real_audio_and_real_pictures_agree(tmp_path):
     ours = read_folder(tmp_path / "images")
     theirs = read_folder(DATA / "gtzan_images")
     where = {Path(path).relative_to(DATA / "gtzan_images").as_posix(): n for n, path in enumerate(theirs.paths)}
-    for path, x in zip(ours.paths, ours.x.float(), strict=True):
+    for path, x in zip(ours.paths, (x.float() for x in ours.x), strict=True):
         other = theirs.x[where[Path(path).relative_to(tmp_path / "images").as_posix()]].float()
         assert np.corrcoef(x.ravel(), other.ravel())[0, 1] > 0.96
         assert (x - other).abs().mean() < 8

@@ -9,7 +9,8 @@ from PIL import Image
 
 from render import png
 from vision.colours import COLORMAPS, colours_to_levels, stretch
-from vision.pictures import fit_border, list_pictures
+from vision.genres import list_pictures
+from vision.pictures import fit_border
 from vision.pixels import load
 from vision.transforms import RemoveBorder, ToInput, match_channels, own_box, to_tensor
 

@@ -9,10 +9,10 @@ import torch
 
 from render import atomic
 from render.cli import InputError
-from vision.models import VGG
+from vision import models
 from vision.transforms import RemoveBorder
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -24,13 +24,15 @@ class Recipe:
     classes : list of str
         Genres in the order of the logits. Never taken from a folder listing again.
     model : dict
-        The arguments of `models.VGG`, less `n_classes`.
+        The arguments of `models.build`, less `n_classes`.
     frames : list of dict
         For `RemoveBorder`.
     render : dict or None
         How the train pictures were drawn, from their text chunks; None for other programs' pictures.
     seconds : float
-        Length of track that a picture spans.
+        Length of track that a train picture spans.
+    window : float or None
+        Seconds that the network takes at once; None is a whole track.
     drawn : list of 2 int, or None
         Width and height at which another program drew the train pictures. Ours and audio are
         drawn so too before they are resized: the network notices how columns and rows were dropped
@@ -44,6 +46,7 @@ class Recipe:
     frames: list = field(default_factory=list)
     render: dict | None = None
     seconds: float = 30.0
+    window: float | None = None
     drawn: list | None = None
     about: dict = field(default_factory=dict)
 
@@ -57,14 +60,21 @@ class Recipe:
         """1 for levels, 3 for colours."""
         return self.model["channels"]
 
+    def width(self, seconds):
+        """Pixels that so many seconds take, at the network's `size`."""
+        if self.window:
+            return max(1, round(self.size * seconds / self.window))
+        # Whole tracks are made `size` wide; of a much longer one, each piece as long as those.
+        return self.size * max(1, round(seconds / self.seconds))
+
     def remove_border(self):
         """Return the margin remover as it was fitted."""
         return RemoveBorder(self.frames)
 
 
-def build(recipe):
-    """Make the network that a recipe describes, with fresh weights."""
-    return VGG(len(recipe.classes), **recipe.model)
+def build(recipe, weights=None):
+    """Make the network that a recipe describes, with fresh weights; see `models.build`."""
+    return models.build(len(recipe.classes), **recipe.model, weights=weights)
 
 
 def save(path, model, recipe):
@@ -136,6 +146,8 @@ def load(path):
         recipe = Recipe(**content["recipe"])
         if not all(isinstance(name, str) for name in recipe.classes) or not 0 < recipe.seconds < math.inf:
             raise ValueError("classes or seconds")
+        if recipe.window is not None and not 0 < recipe.window < math.inf:
+            raise ValueError("window")
         if recipe.drawn and not 0 < min(recipe.drawn) <= max(recipe.drawn) < 1 << 14:
             raise ValueError("drawn")
         model = build(recipe)

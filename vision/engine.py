@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from vision import augment
+
 #: Pictures scored at a time; it changes no result, only the memory taken.
 EVAL_BATCH = 64
 
@@ -83,85 +85,188 @@ def to_pixels(x, device):
     return x.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
-def train_one_epoch(model, x, y, *, order, batch_size, criterion, optimizer, precision="fp32", step=iter):
-    """Train on every picture once.
+def batches(order, batch_size, world=1):
+    """Cut an order into batches, of which none is too small to be shared out.
+
+    Parameters
+    ----------
+    order : torch.Tensor, shape (n,), int64
+        The order to take pictures in.
+    batch_size : int
+        Pictures a step.
+    world : int
+        Processes that share each batch.
+
+    Returns
+    -------
+    batches : list of torch.Tensor
+        Batch norm needs two a process: a smaller last batch joins the one before.
+    """
+    cut = list(order.split(batch_size))
+    if len(cut) > 1 and len(cut[-1]) < 2 * world:
+        cut[-2:] = [torch.cat(cut[-2:])]
+    return cut
+
+
+def train_one_epoch(
+    model, x, y, *, order, batch_size, criterion, optimizer, n_classes,
+    precision="fp32", stretch=0.0, shift=0.0, colour=0.0, mixup=0.0, masks=0, set_lr=None, step=iter, rank=0, world=1,
+):  # fmt: skip
+    """Train on a random window of every picture once.
 
     Parameters
     ----------
     model : nn.Module
-        On its device, in which memory format one likes.
-    x : torch.Tensor, shape (n, C, H, W), uint8
+        On its device, in which memory format one likes. Its logits are (B, n_classes), or
+        (k, B, n_classes) where it gives `k` answers that are each to be right.
+    x : Store
         Pictures.
     y : torch.Tensor, shape (n,), int64
         Labels.
     order : torch.Tensor, shape (n,), int64
-        The order to take them in.
+        The order to take them in; the same in every process.
     batch_size : int
-        Pictures a step. A last batch of one joins the one before: batch norm needs two.
+        Pictures a step, over all processes.
     criterion : callable
-        Logits (B, n_classes) and labels (B,) to a mean loss.
+        Logits (B, n_classes) and targets (B, n_classes) to a summed loss.
     optimizer : torch.optim.Optimizer
         Of the model's parameters.
+    n_classes : int
+        Genres.
     precision : str
         ``"fp32"`` or ``"bf16"``.
+    stretch, shift : float
+        As in `Store.random_windows`.
+    colour, mixup : float
+    masks : int
+        As in `augment`.
+    set_lr : callable, optional
+        Takes the share of the epoch that is done, before each step.
     step : callable
         Wraps the list of batches, for a progress bar.
+    rank, world : int
+        Which of how many processes this is; each takes its share of every batch.
 
     Returns
     -------
     loss, accuracy : float
-        Means over the epoch, as the network was while it learned (dropout on).
+        Means over this process's share of the epoch, as the network was while it learned (dropout
+        on, pictures blended).
     """
     model.train()
     device = next(model.parameters()).device
-    batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    total = torch.zeros(2, device=device)
-    for chosen in step(batches):
-        labels = y[chosen].to(device)
+    todo = batches(order, batch_size, world)
+    total = torch.zeros(3, device=device)
+    for number, chosen in enumerate(step(todo)):
+        if set_lr:
+            set_lr(number / len(todo))
+        mine = chosen[rank::world]
+        labels = y[mine].to(device)
+        target = torch.nn.functional.one_hot(labels, n_classes).float()
+        pixels = augment.colour(to_pixels(x.random_windows(mine, stretch, shift), device), colour)
+        pixels, target = augment.mixup(pixels, target, mixup)
+        pixels = augment.mask(pixels, masks).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            logits = model(to_pixels(x[chosen], device))
-        loss = criterion(logits.float(), labels)
+            logits = model(pixels)
+        answers = logits.float().view(-1, len(mine), n_classes)
+        # The mean over the whole batch: processes average their gradients afterwards.
+        loss = sum(criterion(answer, target) for answer in answers) / len(answers) * world / len(chosen)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        total += torch.stack([loss.detach() * len(chosen), (logits.argmax(dim=1) == labels).sum().float()])
-    loss, correct = (total / len(y)).tolist()
-    return loss, correct
+        correct = (answers.detach().softmax(dim=2).mean(dim=0).argmax(dim=1) == labels).sum()
+        total += torch.stack([loss.detach() * len(chosen) / world, correct.float(), torch.ones_like(loss) * len(mine)])
+    loss, correct, n = total.tolist()
+    return loss / n, correct / n
 
 
 @torch.inference_mode()
-def predict_proba(model, x, *, precision="fp32"):
-    """Probabilities of the genres for each picture.
+def predict_proba(model, x, numbers=None, *, precision="fp32"):
+    """Probabilities of the genres for each picture: the mean over its windows.
 
     Parameters
     ----------
     model : nn.Module
         Put into evaluation mode.
-    x : torch.Tensor, shape (n, C, H, W), uint8
+    x : Store
         Pictures.
+    numbers : sequence of int, optional
+        Which of them; by default all.
     precision : str
         ``"fp32"`` or ``"bf16"``.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
-        On the CPU; rows sum to 1.
+        On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
+    """
+    numbers = range(len(x)) if numbers is None else numbers
+    windows = [(number, start) for number in numbers for start in x.starts(number)]
+    if not windows:
+        return torch.empty(0, 0)
+    found = torch.cat([part for _, part in predict_windows(model, x, windows, precision=precision)])
+    counts = [len(x.starts(number)) for number in numbers]
+    return torch.stack([part.double().mean(dim=0) for part in found.split(counts)]).float()
+
+
+@torch.inference_mode()
+def predict_windows(model, x, windows, *, precision="fp32"):
+    """Probabilities for single windows.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Put into evaluation mode.
+    x : Store
+        Pictures.
+    windows : list of (int, int)
+        Number of the picture, left edge.
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+
+    Yields
+    ------
+    part : list of (int, int)
+        Some of the windows, in order.
+    probabilities : torch.Tensor, shape (len(part), n_classes), float32
+        On the CPU.
     """
     model.eval()
     device = next(model.parameters()).device
-    found = []
-    for part in x.split(EVAL_BATCH):
+    for first in range(0, len(windows), EVAL_BATCH):
+        part = windows[first : first + EVAL_BATCH]
+        pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
         with autocast(device, precision):
-            logits = model(to_pixels(part, device))
-        found.append(logits.float().softmax(dim=1).cpu())
-    return torch.cat(found)
+            logits = model(pixels)
+        yield part, logits.float().softmax(dim=1).cpu()
 
 
-def seed_everything(seed, epoch):
+def spread_statistics(model, x):
+    """Fit the scale of a model's texture statistics to windows of the train pictures, up to 4000.
+
+    Parameters
+    ----------
+    model : models.Network
+        With or without texture; on its device.
+    x : Store
+        Train pictures.
+    """
+    if model.texture is None:
+        return
+    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)[::2]]
+    windows = windows[:: -(-len(windows) // 4000)]
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        found = [
+            model.texture.texture(to_pixels(x.cut(*zip(*windows[at : at + EVAL_BATCH], strict=True)), device))
+            for at in range(0, len(windows), EVAL_BATCH)
+        ]
+    model.texture.fit(torch.cat(found))
+
+
+def seed_everything(seed, epoch, rank=0):
     """Seed torch for one epoch, so that a resumed run draws what an uninterrupted one would have."""
-    torch.manual_seed((seed * 100003 + epoch) % (1 << 63))
+    torch.manual_seed((seed * 100003 + epoch + rank * 7919 * 100003) % (1 << 63))
 
 
 def use_threads(n):

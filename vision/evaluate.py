@@ -72,8 +72,8 @@ def main(argv=None):
     recipe = predictor.recipe
     folder, name = _find_pictures(args, recipe)
     pictures = read_folder(
-        folder, size=recipe.size, remove_border=recipe.remove_border(), classes=recipe.classes,
-        channels=recipe.channels, drawn=recipe.drawn,
+        folder, size=recipe.size, window=recipe.window, track_seconds=recipe.seconds, classes=recipe.classes,
+        remove_border=recipe.remove_border(), channels=recipe.channels, drawn=recipe.drawn,
     )  # fmt: skip
     for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
         print(line, file=sys.stderr)

@@ -36,7 +36,7 @@ def train_splits(data):
     folders = find_splits(data)
     missing = [split for split in ("train", "dev") if split not in folders]
     if missing:
-        from vision.pictures import what_instead
+        from vision.genres import what_instead
 
         told = f"has no {' and no '.join(missing)} folder" if Path(data).is_dir() else "there is no such folder"
         remedy = what_instead(data)
@@ -68,7 +68,7 @@ def find_leaks(data, groups=None):
     InputError
         When `data` has fewer than two such folders.
     """
-    from vision.pictures import GenreFolder, hash_pictures
+    from vision.genres import GenreFolder, hash_pictures
 
     folders = find_splits(data)
     if len(folders) < 2:

@@ -1,10 +1,15 @@
 """Networks: pictures (B, C, H, W) to logits (B, n_classes)."""
 
+import inspect
+
 import torch
 from torch import nn
 
+from vision.texture import Texture
+
 #: A convolution of so many channels, or "M" for halving by max pooling.
-VGG_WIDTHS = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
+VGG_WIDTHS = [64, "M", 128, "M", 256]
+DENSE_WIDTHS = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
 
 
 class Normalize(nn.Module):
@@ -26,66 +31,272 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
+def conv(inputs, outputs, kernel=3, stride=1):
+    """Convolution, batch norm (Ioffe and Szegedy, 2015) and ReLU, as a list of layers."""
+    # No bias: batch norm takes it out again.
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def make_layers(widths, channels):
+    """The convolutions of a VGG: 3x3 for each width, halving by max pooling for each "M"."""
+    layers = []
+    for width in widths:
+        if width == "M":
+            layers.append(nn.MaxPool2d(2))
+        else:
+            layers += conv(channels, width)
+            channels = width
+    return nn.Sequential(*layers)
+
+
 class VGG(nn.Module):
-    """A small VGG with batch norm and dropout.
+    """A small VGG that ends in the mean and the maximum over the picture.
 
     After Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
-    Recognition" (2015): 3x3 convolutions between halvings, then fully connected layers. Narrower,
-    because a few hundred pictures are few, and with batch norm (Ioffe and Szegedy, 2015).
-
-    Parameters
-    ----------
-    n_classes : int
-        Genres.
-    channels : int
-        1 for levels, 3 for colours.
-    size : int
-        Height and width of the pictures, in pixels; a multiple of 32.
-    mean, std : sequence of float
-        For `Normalize`.
-    dropout : float, in [0, 1)
-        Before the last layer.
-    widths : list of int and "M"
-        The convolutions.
+    Recognition" (2015): 3x3 convolutions between halvings. Narrower, because a few hundred tracks
+    are few. The first layer is 5x5 and thins out by two: full resolution cost most of the time and
+    gave nothing. Pooling over the picture (Lin, Chen and Yan, 2014) says what occurs, not where.
     """
 
-    def __init__(self, n_classes, *, channels=1, size=224, mean=(0.5,), std=(0.25,), dropout=0.5, widths=VGG_WIDTHS):
+    def __init__(self, n_classes, *, channels, size, dropout):
         super().__init__()
-        self.normalize = Normalize(mean, std)
-        self.features, width, side = make_layers(widths, channels, size)
+        self.features = nn.Sequential(*conv(channels, 32, 5, 2), nn.MaxPool2d(2), *make_layers(VGG_WIDTHS, 32))
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * VGG_WIDTHS[-1], n_classes))
+
+    def forward(self, x):
+        x = self.features(x)
+        # amax, not adaptive max pooling: that one is silently wrong in some releases on MPS.
+        return self.classifier(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
+
+
+class DenseVGG(nn.Module):
+    """A VGG that ends as the original does, in dense layers over all places: the classic recipe's."""
+
+    def __init__(self, n_classes, *, channels, size, dropout):
+        super().__init__()
+        self.features = make_layers(DENSE_WIDTHS, channels)
+        places = (size // 2 ** DENSE_WIDTHS.count("M")) ** 2
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(width * side * side, 256),
+            nn.Linear(DENSE_WIDTHS[-2] * places, 256),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(256, n_classes),
         )
 
     def forward(self, x):
-        """Return logits, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
-        return self.classifier(self.features(self.normalize(x)))
+        return self.classifier(self.features(x))
 
 
-def make_layers(widths, channels, size):
-    """The convolutions of a VGG.
-
-    Returns
-    -------
-    layers : nn.Sequential
-        Convolution, batch norm and ReLU for each width, max pooling for each "M".
-    width : int
-        Channels at the end.
-    side : int
-        Height and width at the end.
-    """
+def cnn2(n_classes, *, channels, size, dropout):
+    """Two convolution blocks with dropout and a dense layer of 128: many tutorials' network."""
     layers = []
-    for width in widths:
-        if width == "M":
-            layers.append(nn.MaxPool2d(2))
-            size //= 2
-        else:
-            # No bias: batch norm takes it out again.
-            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
-            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            channels = width
-    return nn.Sequential(*layers), channels, size
+    for inputs, outputs in ((channels, 32), (32, 64)):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.25)]
+    dense = [nn.Flatten(), nn.Linear(64 * (size // 4) ** 2, 128), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, *dense, nn.Linear(128, n_classes))
+
+
+def cnn3(n_classes, *, channels, size, dropout):
+    """Three convolution blocks with batch norm and dropout, and a dense layer of 128."""
+    layers = []
+    for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
+        layers += [*conv(inputs, outputs), nn.MaxPool2d(2), nn.Dropout(0.25)]
+    dense = [nn.Flatten(), nn.Linear(128 * (size // 8) ** 2, 128), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, *dense, nn.Linear(128, n_classes))
+
+
+class CRNN(nn.Module):
+    """Convolutions, then a GRU over time in both directions.
+
+    After Choi et al., "Convolutional Recurrent Neural Networks for Music Classification" (2017).
+    """
+
+    def __init__(self, n_classes, *, channels, size, dropout):
+        super().__init__()
+        layers = [*conv(channels, 32), nn.MaxPool2d(2), *conv(32, 64), nn.MaxPool2d((4, 2))]
+        self.features = nn.Sequential(*layers, *conv(64, 128), nn.MaxPool2d((4, 2)))
+        self.gru = nn.GRU(128, 64, batch_first=True, bidirectional=True)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(128, n_classes))
+
+    def forward(self, x):
+        steps = self.features(x).mean(dim=2).transpose(1, 2)  # (B, time, channels)
+        return self.classifier(self.gru(steps)[0].mean(dim=1))
+
+
+MODELS = {"vgg": VGG, "vgg_dense": DenseVGG, "cnn2": cnn2, "cnn3": cnn3, "crnn": CRNN}
+
+
+class Colours(nn.Module):
+    """One of torchvision's networks, which take three channels, for pictures of one or three."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x.expand(-1, 3, -1, -1))
+
+
+def torchvision_model(name, n_classes, *, weights=None, dropout=None):
+    """One of torchvision's classification networks by name.
+
+    Parameters
+    ----------
+    name : str
+        As `torchvision.models.list_models` gives it.
+    n_classes : int
+        Genres.
+    weights : str, optional
+        Such as ``"DEFAULT"``: pretrained, but for the last layer, which is new.
+    dropout : float, optional
+        For networks that take it.
+
+    Raises
+    ------
+    ValueError
+        When there is no such network or no such weights, or they cannot be downloaded.
+    """
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(f"no such model; expected one of {', '.join(MODELS)}, or torchvision's, such as resnet18")
+    builder = inspect.signature(models.get_model_builder(name)).parameters
+    options = {"num_classes": n_classes}
+    # Two old networks have a second, auxiliary answer, and slow initial weights.
+    options |= {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    if dropout is not None and ("dropout" in builder or name.startswith(("vgg", "alexnet", "efficientnet", "mobile"))):
+        options["dropout"] = dropout
+    net = models.get_model(name, **options)
+    if weights:
+        try:
+            found = models.get_model_weights(name)[weights]
+        except KeyError:
+            raise ValueError(f"torchvision has no weights {weights} for it; try DEFAULT") from None
+        try:
+            trained = found.get_state_dict(progress=False, check_hash=True)
+        except OSError as error:
+            raise ValueError(f"weights {weights} cannot be downloaded ({error}); train without --weights") from None
+        own = net.state_dict()
+        fitting = {key: value for key, value in trained.items() if key in own and own[key].shape == value.shape}
+        net.load_state_dict(fitting, strict=False)
+    return Colours(net)
+
+
+class TextureHead(nn.Module):
+    """A small network on the statistics of a picture's texture.
+
+    Parameters
+    ----------
+    n_classes : int
+        Genres.
+    size : int
+        Height and width of the pictures, in pixels.
+    """
+
+    #: Statistics further out than so many standard deviations say no more.
+    FURTHEST = 5.0
+    #: How much its probabilities count beside the network's, which are less often right.
+    WEIGHT = 0.7
+
+    def __init__(self, n_classes, *, size):
+        super().__init__()
+        self.texture = Texture(size, size)
+        n = self.texture.n_statistics
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("std", torch.ones(n))
+        layers = [nn.Dropout(0.5), nn.Linear(n, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+        self.classifier = nn.Sequential(*layers, nn.Linear(512, n_classes))
+
+    @torch.no_grad()
+    def fit(self, statistics):
+        """Learn mean and deviation of the train pictures' statistics, (n, n_statistics)."""
+        self.mean.copy_(statistics.mean(dim=0))
+        self.std.copy_(statistics.std(dim=0).clamp_min(1e-6))
+
+    def forward(self, x):
+        with torch.no_grad():
+            statistics = (self.texture(x) - self.mean) / self.std
+        return self.classifier(statistics.clamp(-self.FURTHEST, self.FURTHEST))
+
+
+class Network(nn.Module):
+    """A network and, beside it, a head on texture statistics, each with its own answer.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Normalised pictures to logits.
+    normalize : Normalize
+        For `net` only.
+    texture : TextureHead or None
+        The second opinion.
+    """
+
+    def __init__(self, net, normalize, texture=None):
+        super().__init__()
+        self.normalize, self.net, self.texture = normalize, net, texture
+
+    def forward(self, x):
+        """Logits of pixels in [0, 1], shape (B, C, H, W).
+
+        Returns
+        -------
+        logits : torch.Tensor, shape (B, n_classes)
+            With texture: the logarithm of the weighted mean of both probabilities. In training, instead, both
+            answers, (2, B, n_classes): each is to learn as if it were alone, or the one that learns
+            sooner would leave nothing for the other.
+        """
+        logits = self.net(self.normalize(x))
+        if self.texture is None:
+            return logits
+        second = self.texture(x).float()
+        if self.training:
+            return torch.stack([logits.float(), second])
+        share = TextureHead.WEIGHT
+        return (share * second.softmax(dim=1) + (1 - share) * logits.float().softmax(dim=1)).clamp_min(1e-12).log()
+
+
+def build(n_classes, *, name, channels, size, mean, std, dropout, texture, weights=None):
+    """Make a network.
+
+    Parameters
+    ----------
+    n_classes : int
+        Genres.
+    name : str
+        One of `MODELS`, or a classification network of torchvision's.
+    channels : int
+        1 for levels, 3 for colours.
+    size : int
+        Height and width of the pictures, in pixels.
+    mean, std : sequence of float
+        For `Normalize`.
+    dropout : float, in [0, 1)
+        Before the last layer.
+    texture : bool
+        Whether texture statistics are fed beside it.
+    weights : str, optional
+        For `torchvision_model`.
+
+    Raises
+    ------
+    ValueError
+        When there is no such network, or it does not take pictures of this size.
+    """
+    if name in MODELS:
+        if weights:
+            raise ValueError(f"--weights {weights} is for torchvision's models; {name} has none")
+        net = MODELS[name](n_classes, channels=channels, size=size, dropout=dropout)
+    else:
+        net = torchvision_model(name, n_classes, weights=weights, dropout=dropout)
+    head = TextureHead(n_classes, size=size) if texture else None
+    network = Network(net, Normalize(mean, std), head).eval()
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, channels, size, size))
+    except Exception as error:  # many kinds, by layer
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model {name} does not take {size}x{size} pictures ({reason}); try --size 224") from None
+    return network.train()

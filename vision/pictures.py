@@ -1,7 +1,6 @@
-"""Genre folders of pictures to tensors: found by ImageFolder, each decoded once, faults listed."""
+"""Pictures of genre folders to tensors: each decoded once, faults listed."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,87 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from torchvision.datasets import ImageFolder
 
 from render import png
 from render.cli import InputError, progress
 from render.settings import Settings
-from vision.pixels import load, pixel_hash
+from vision.genres import GenreFolder
+from vision.pixels import load
+from vision.store import Store
 from vision.transforms import RemoveBorder, ToInput, match_channels, redraw
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
-#: How many pictures of one size are looked at to learn where its margins end.
+#: How many pictures of one size are looked at to learn where its margins end, and how long tracks are.
 BORDER_SAMPLE = 256
-
-
-class GenreFolder(ImageFolder):
-    """torchvision's ImageFolder, less what is hidden, and with class names that can be given.
-
-    Parameters
-    ----------
-    root : str or Path
-        One folder a genre.
-    classes : list of str, optional
-        Genres in the order of their labels; by default the folder names in alphabetical order.
-    transform : callable, optional
-        PIL image to whatever `__getitem__` gives.
-
-    Attributes
-    ----------
-    empty : list of str
-        Genre folders with no picture in them.
-
-    Raises
-    ------
-    InputError
-        When `root` is missing, holds no picture, or has a genre that is not in `classes`.
-    """
-
-    def __init__(self, root, classes=None, transform=None):
-        self._classes = classes
-        root = Path(root)
-        if not root.is_dir():
-            found = "it is a file" if root.exists() else "there is no such folder"
-            raise InputError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
-        super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
-        # A link that leads back up makes ImageFolder meet the same file again and again.
-        first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
-        self.samples = self.imgs = sorted(first.values())
-        self.targets = [label for _, label in self.samples]
-        if not self.samples:
-            raise InputError(f"{root}: no picture in it; {what_instead(root)}")
-        used = set(self.targets)
-        self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
-
-    def _is_picture(self, path):
-        inside = Path(path).relative_to(self.root).parts
-        return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
-
-    def find_classes(self, directory):
-        """Return the genres and their labels; hidden folders are none."""
-        found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
-        if not found:
-            raise InputError(f"{directory}: no genre folder in it; {what_instead(directory)}")
-        if self._classes is None:
-            classes = found
-        else:
-            classes = list(self._classes)
-            strange = [name for name in found if name not in classes]
-            if strange:
-                raise InputError(
-                    f"{directory}: genres {', '.join(strange)} are not among the model's {', '.join(classes)}; "
-                    "take them out, or train anew"
-                )
-        return classes, {name: label for label, name in enumerate(classes)}
-
-
-def what_instead(root):
-    """Tell what to do with a folder that lacks pictures in genre folders, in half a sentence."""
-    for _, _, names in os.walk(root):
-        if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
-            return f"it holds audio. Draw pictures of it first: python -m render {root}"
-    return "expected <genre>/<track>.png"
 
 
 @dataclass
@@ -98,8 +27,8 @@ class Pictures:
 
     Attributes
     ----------
-    x : torch.Tensor, shape (n, channels, size, size), uint8
-        Levels (1 channel) or colours (3).
+    x : Store
+        Levels (1 channel) or colours (3), `size` high.
     y : torch.Tensor, shape (n,), int64
         Labels: positions in `classes`.
     paths : list of str
@@ -118,7 +47,7 @@ class Pictures:
         The median width and height, without margins, where other programs drew all of them.
     """
 
-    x: torch.Tensor
+    x: Store
     y: torch.Tensor
     paths: list
     classes: list
@@ -127,37 +56,6 @@ class Pictures:
     render: dict | None = None
     seconds: float | None = None
     drawn: list | None = None
-
-
-def list_pictures(root):
-    """Return the paths of all pictures under a folder of genres; see `GenreFolder`."""
-    return [path for path, _ in GenreFolder(root).samples]
-
-
-def hash_pictures(paths):
-    """Hash the pixels of many pictures, in parallel.
-
-    Parameters
-    ----------
-    paths : list of str
-        Pictures.
-
-    Yields
-    ------
-    digest : str
-        As `pixels.pixel_hash`; empty where the picture cannot be read.
-    problem : str or None
-        Why it cannot.
-    """
-
-    def digest(path):
-        try:
-            return pixel_hash(load(path)), None
-        except (png.PictureError, OSError, MemoryError) as error:
-            return "", f"{path}: {error}"
-
-    calls = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(digest)(path) for path in paths)
-    yield from progress(calls, total=len(paths), desc="hash", unit="picture")
 
 
 def fit_border(paths, known=None):
@@ -201,23 +99,58 @@ def fit_border(paths, known=None):
     return RemoveBorder(known.frames + RemoveBorder.fit(readable()).frames)
 
 
-def _read_one(path, remove_border, to_input, drawn):
+class _ColoursMet(Exception):
+    """A picture in colours of unknown meaning came where levels were hoped for."""
+
+
+def seconds_of(about, width):
+    """Length of track that a picture of ours spans, of its text chunk and its width in pixels."""
+    return width * about["hop_length"] / about["sr"]
+
+
+def median_seconds(paths, default):
+    """The median length of track that pictures span, in seconds, from `BORDER_SAMPLE` of them.
+
+    Parameters
+    ----------
+    paths : list of str
+        Pictures; those that cannot be read are passed over.
+    default : float
+        What pictures without our text chunk are taken to span.
+    """
+    found = []
+    for number in np.linspace(0, len(paths) - 1, min(len(paths), BORDER_SAMPLE)).round().astype(int):
+        try:
+            with png.open_picture(paths[number]) as image:
+                about = png.read_about(image)
+                found.append(seconds_of(about, image.width) if about else default)
+        except png.PictureError:
+            continue
+    return float(np.median(found)) if found else default
+
+
+def _read_one(path, remove_border, to_input, frame):
     """The input, what else is to be known of the picture, and the problem: one of the first and last is None."""
+    window = frame["window"]
     try:
         image = load(path)
         known = png.read_about(image)
         image = remove_border(image)
-        about = {"size": image.size}
+        about = {"size": image.size, "seconds": frame["track_seconds"]}
         if known:
-            about["seconds"] = image.width * known["hop_length"] / known["sr"]
+            about["seconds"] = seconds_of(known, image.width)
             about["render"] = json.dumps(Settings.from_dict(known).to_dict())
-            image = redraw(image, drawn)
-        return to_input(image), about, None
+            image = redraw(image, frame["drawn"], about["seconds"] / frame["track_seconds"] if window else 1)
+        width = max(1, round(to_input.size * about["seconds"] / window)) if window else to_input.size
+        return to_input(image, width), about, None
     except (png.PictureError, MemoryError) as error:
         return None, None, f"{path}: {error}"
 
 
-def read_folder(root, *, size=224, remove_border=None, classes=None, channels=None, drawn=None, jobs=-1):
+def read_folder(
+    root, *, size=224, window=None, track_seconds=30.0, remove_border=None, classes=None, channels=None,
+    drawn=None, jobs=-1, cache=None,
+):  # fmt: skip
     """Decode every picture of a folder, once.
 
     Parameters
@@ -225,7 +158,11 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
     root : str or Path
         One folder a genre.
     size : int
-        Height and width to resize to.
+        Height to resize to.
+    window : float, optional
+        Seconds that take `size` pixels; by default every picture is made `size` wide, whatever it spans.
+    track_seconds : float
+        What pictures without our text chunk are taken to span.
     remove_border : RemoveBorder, optional
         Learned before; the margins of sizes it does not know are learned from this folder.
     classes : list of str, optional
@@ -236,6 +173,8 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         Draw ours at this size first: the `drawn` of the pictures a model was trained on.
     jobs : int
         Decoding threads; -1 is one a core.
+    cache : str or Path, optional
+        Folder for what does not fit into memory; see `Store.collect`.
 
     Returns
     -------
@@ -248,23 +187,38 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         When there is no usable picture, or none of some genre that the folder names.
     """
     folder = GenreFolder(root, classes)
-    paths = [path for path, _ in folder.samples]
-    remove_border = fit_border(paths, known=remove_border)
-    results = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-        delayed(_read_one)(path, remove_border, ToInput(size), drawn) for path in paths
-    )
-    found, kept, problems, abouts = [], [], [], []
-    for sample, (x, about, problem) in zip(
-        folder.samples, progress(results, total=len(paths), desc="read", unit="picture"), strict=True
-    ):
-        if problem:
-            problems.append(problem)
-        else:
-            found.append(x)
-            kept.append(sample)
-            abouts.append(about)
-    if not found:
-        raise InputError(f"{root}: none of its {len(paths)} pictures can be used; the first: {problems[0]}")
+    remove_border = fit_border([path for path, _ in folder.samples], known=remove_border)
+    frame = {"window": window, "track_seconds": track_seconds, "drawn": drawn}
+
+    def read(channels, stop_at_colours=False):
+        calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
+            delayed(_read_one)(path, remove_border, ToInput(size), frame) for path, _ in folder.samples
+        )
+        kept, abouts, problems = [], [], []
+
+        def usable():
+            bar = progress(calls, total=len(folder.samples), desc="read", unit="picture")
+            for sample, (x, about, problem) in zip(folder.samples, bar, strict=True):
+                if problem:
+                    problems.append(problem)
+                    continue
+                if stop_at_colours and len(x) == 3:
+                    raise _ColoursMet
+                kept.append(sample)
+                abouts.append(about | {"coloured": len(x) == 3})
+                yield match_channels(x, channels)
+
+        return Store.collect(usable(), channels=channels, height=size, folder=cache), kept, abouts, problems
+
+    try:
+        x, kept, abouts, problems = read(channels or 1, stop_at_colours=channels is None)
+    except _ColoursMet:
+        remove_border.alone = 0
+        x, kept, abouts, problems = read(3)
+    if not kept:
+        raise InputError(
+            f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}"
+        )
     labels = {label for _, label in kept}
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]
@@ -273,16 +227,14 @@ def read_folder(root, *, size=224, remove_border=None, classes=None, channels=No
         for name, label in folder.class_to_idx.items()
         if label not in labels and name not in folder.empty
     ]
-    coloured = sum(len(x) == 3 for x in found)
-    if channels is None:
-        channels = 3 if coloured else 1
+    coloured = sum(about["coloured"] for about in abouts)
     if coloured:
-        shown = "taken as colours" if channels == 3 else "taken by their brightness"
-        notes.append(f"{root}: {coloured} of {len(found)} pictures are in colours of no known colormap: {shown}")
+        shown = "taken as colours" if x.channels == 3 else "taken by their brightness"
+        notes.append(f"{root}: {coloured} of {len(kept)} pictures are in colours of no known colormap: {shown}")
     if remove_border.alone:
         notes.append(f"{root}: {remove_border.alone} pictures of a size not met before were cut by their own edges")
     pictures = Pictures(
-        x=torch.stack([match_channels(x, channels) for x in found]),
+        x=x,
         y=torch.tensor([label for _, label in kept]),
         paths=[path for path, _ in kept],
         classes=folder.classes,

@@ -1,20 +1,20 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from render import audio, batch, png, tracks
 from render.cli import InputError
 from render.settings import Settings
 from vision import checkpoint, engine
-from vision.pictures import PICTURE_ENDINGS, fit_border
+from vision.genres import PICTURE_ENDINGS
+from vision.pictures import fit_border, seconds_of
 from vision.pixels import load
-from vision.transforms import ToInput, match_channels, redraw
+from vision.store import Store
+from vision.transforms import ToInput, match_channels, redraw, to_tensor
 
 
 @dataclasses.dataclass
@@ -116,13 +116,13 @@ class Predictor:
         pictures = [path for path in paths if path.suffix.lower() in PICTURE_ENDINGS]
         self._remove_border = fit_border(pictures, known=self._remove_border)
 
-    def _pieces(self, image, seconds):
-        """Inputs for one picture of ours: (n, channels, size, size), uint8; a long track gives several."""
-        n = max(1, round(seconds / self.recipe.seconds)) if seconds else 1
-        edges = np.linspace(0, image.width, n + 1).round().astype(int)
-        parts = [image.crop((left, 0, right, image.height)) for left, right in itertools.pairwise(edges)]
-        inputs = [self._to_input(redraw(part, self.recipe.drawn)) for part in parts]
-        return torch.stack([match_channels(x, self.recipe.channels) for x in inputs])
+    def _redraw(self, image, seconds):
+        return redraw(image, self.recipe.drawn, seconds / self.recipe.seconds)
+
+    def _input(self, image, seconds):
+        """One picture at the network's height, as wide as its seconds ask for: (channels, size, width), uint8."""
+        x = self._to_input(image, self.recipe.width(seconds))
+        return match_channels(x, self.recipe.channels)
 
     def read(self, path):
         """Bring one file to the network's input.
@@ -134,8 +134,8 @@ class Predictor:
 
         Returns
         -------
-        x : torch.Tensor, shape (n, channels, size, size), uint8
-            One piece for each stretch of the track as long as those the model was trained on.
+        x : torch.Tensor, shape (channels, size, width), uint8
+            At least `size` wide; wider where the track is longer than the network takes at once.
         notes : list of str
 
         Raises
@@ -149,14 +149,15 @@ class Predictor:
         image = load(path)
         about = png.read_about(image)
         if about:
-            return self._pieces(image, image.width * about["hop_length"] / about["sr"]), []
+            seconds = seconds_of(about, image.width)
+            return self._input(self._redraw(image, seconds), seconds), []
         box, known = self._remove_border.box(image)
         notes = [] if known else [f"of unknown size {image.width}x{image.height}; its margin was cut by its own edges"]
         image = image.crop(box)
-        x = self._to_input(image)
+        x = to_tensor(image)
         if len(x) > self.recipe.channels:
             notes.append("in colours of no known colormap; taken by their brightness")
-        return match_channels(x, self.recipe.channels)[None], notes
+        return self._input(image, self.recipe.seconds), notes
 
     def _read_audio(self, path):
         settings = dataclasses.replace(Settings.from_dict(self.recipe.render or {}), duration=None)
@@ -164,7 +165,8 @@ class Predictor:
         levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
         notes = ["silent"] if silent else []
         image = Image.fromarray(np.ascontiguousarray(levels), "L")
-        return self._pieces(image, image.width * settings.hop_length / settings.sr), notes
+        seconds = image.width * settings.hop_length / settings.sr
+        return self._input(self._redraw(image, seconds), seconds), notes
 
     def predict(self, paths):
         """Predict each file; a bad one costs itself only.
@@ -183,22 +185,20 @@ class Predictor:
         for path in paths:
             try:
                 x, notes = self.read(path)
-                waiting.append((Prediction(Path(path), notes=notes), len(x)))
+                waiting.append((Prediction(Path(path), notes=notes), True))
                 batch.append(x)
             except (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError) as error:
-                waiting.append((Prediction(Path(path), error=str(error) or type(error).__name__), 0))
+                waiting.append((Prediction(Path(path), error=str(error) or type(error).__name__), False))
             if len(waiting) >= engine.EVAL_BATCH:
                 yield from self._flush(batch, waiting)
                 batch, waiting = [], []
         yield from self._flush(batch, waiting)
 
     def _flush(self, batch, waiting):
-        if batch:
-            # In fp32 whatever the training's precision: the same answer on every machine.
-            found = engine.predict_proba(self.model, torch.cat(batch)).numpy()
-        start = 0
-        for prediction, n in waiting:
-            if n:
-                prediction.probabilities = found[start : start + n].mean(axis=0)
-                start += n
+        x = Store.collect(batch, channels=self.recipe.channels, height=self.recipe.size)
+        # In fp32 whatever the training's precision: the same answer on every machine.
+        found = iter(engine.predict_proba(self.model, x).numpy())
+        for prediction, usable in waiting:
+            if usable:
+                prediction.probabilities = next(found)
             yield prediction

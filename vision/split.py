@@ -41,7 +41,7 @@ def read_rows(data):
 
 def _scan(images, known):
     """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
-    from vision.pictures import PICTURE_ENDINGS, GenreFolder, hash_pictures
+    from vision.genres import PICTURE_ENDINGS, GenreFolder, hash_pictures
 
     folder = GenreFolder(images)
     problems, rows, todo = [], [], []

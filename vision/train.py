@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from render.cli import InputError, command
+from vision.config import Config, add_flags, config_of
 
 # Before torch is imported, or it has no effect: operations that MPS lacks run on the CPU.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -23,28 +24,15 @@ def get_parser():
     add("--images", help="pictures to split first (default: images_original)")
     add("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     add("--resume", metavar="DIR", help="continue the interrupted run in DIR, with its settings")
-    add("--recipe", choices=["classic"], default="classic", help="whole track, VGG, Adam, no augmentation")
-    add("--epochs", type=int, default=25, help="(default: %(default)s)")
-    add("--batch-size", type=int, default=32, help="pictures a step (default: %(default)s)")
-    add("--lr", type=float, default=5e-4, help="Adam's learning rate (default: %(default)s)")
-    add("--schedule", choices=["cosine", "constant"], default="cosine", help="of the rate (default: %(default)s)")
-    add("--weight-decay", type=float, default=0.0, help="(default: %(default)s)")
-    add("--dropout", type=float, default=0.5, help="before the last layer (default: %(default)s)")
-    add("--size", type=int, default=224, help="side of the network's input in pixels (default: %(default)s)")
-    add("--input", choices=["auto", "levels", "rgb"], default="auto", help="one channel or colours (default: auto)")
-    add("--track-seconds", type=float, default=30.0, help="length that pictures made elsewhere span (default: 30)")
-    add("--seed", type=int, default=0, help="(default: %(default)s)")
-    add("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
-    add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="(default: bf16 where it pays)")
-    add("--threads", type=int, help="CPU threads (default: torch's choice)")
+    add_flags(parser)
     add("--note", default="", help="a line to put on top of the report")
     return parser
 
 
 def _prepare_data(args):
     """Find, make or bring up to date the data folder; returns it and the problems told."""
+    from vision.genres import GenreFolder
     from vision.leaks import find_leaks, find_splits, train_splits
-    from vision.pictures import GenreFolder
     from vision.split import read_how, summary, update
 
     data = Path(args.data or "data")
@@ -62,7 +50,7 @@ def _prepare_data(args):
             GenreFolder(images)
         except InputError:
             print(f"note: {images} holds no pictures any more; training on {data} as it is", file=sys.stderr)
-            return data, []
+            return str(data), []
         _, problems, notes, new = update(images, data)
         joined = [row for row in new if not row.left_out]
         if joined:
@@ -79,7 +67,7 @@ def _prepare_data(args):
         notes += leaks[:20]
     for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:
         print(line, file=sys.stderr)
-    return data, problems
+    return str(data), problems
 
 
 def _claim_run_folder(recipe):
@@ -97,8 +85,6 @@ def _claim_run_folder(recipe):
 def _resumed_config(folder):
     import json
 
-    from vision.run import Config
-
     path = Path(folder) / "config.json"
     try:
         return Config(**json.loads(path.read_text("utf-8"))["config"])
@@ -106,34 +92,46 @@ def _resumed_config(folder):
         raise InputError(f"{path}: missing or damaged; {folder} is no run to resume") from None
 
 
+def _begin(args, parser):
+    """What to train, where to, and the problems met on the way; in the first process only, data are prepared."""
+    if args.resume:
+        if args != parser.parse_args(["--resume", args.resume]):
+            raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
+        return _resumed_config(args.resume), Path(args.resume), []
+    out = Path(args.out or "")
+    if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
+    config = config_of(args)
+    config.check()
+    config.data, problems = _prepare_data(args)
+    return config, out if args.out else _claim_run_folder(args.recipe), problems
+
+
 @command
 def main(argv=None):
     """Run the command; returns 0, or 1 when a picture could not be used."""
     parser = get_parser()
     args = parser.parse_args(argv)
-    if args.resume:
-        if args != parser.parse_args(["--resume", args.resume]):
-            raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
-        config, out = _resumed_config(args.resume), Path(args.resume)
-        problems = []
-    else:
-        out = Path(args.out or "")
-        if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
-        from vision.run import Config
+    if not args.resume:
+        config_of(args).check()
+    from vision import parallel
 
-        flags = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
-        Config(**flags | {"data": ""}).check()
-        data, problems = _prepare_data(args)
-        config = Config(**flags | {"data": str(data)})
-        out = out if args.out else _claim_run_folder(args.recipe)
-    from vision.run import fit
+    with parallel.group() as (rank, world):
+        begun = _begin(args, parser) if rank == 0 else None
+        config, out, problems = parallel.gather(begun, world)[0]
+        from vision.run import fit
 
-    try:
-        scores, unusable = fit(config, out, resume=bool(args.resume), say=lambda line: print(line, flush=True))
-    finally:
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+        def say(line):
+            if rank == 0:
+                print(line, flush=True)
+
+        try:
+            scores, unusable = fit(config, out, resume=bool(args.resume), say=say, rank=rank, world=world)
+        finally:
+            if out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
+    if rank:
+        return 0
     problems += unusable
     print((out / "evaluation_report.txt").read_text("utf-8", "surrogateescape"), end="")
     print(f"report: {(out / 'report.html').resolve()}")

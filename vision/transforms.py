@@ -223,7 +223,7 @@ def to_tensor(image):
     return torch.from_numpy(stretch(levels))[None]
 
 
-def redraw(image, size):
+def redraw(image, size, tracks=1.0):
     """Draw one of our pictures at the size that another program would have, without blending.
 
     Parameters
@@ -232,17 +232,21 @@ def redraw(image, size):
         Indexed or grey.
     size : sequence of 2 int, or None
         Width and height; None leaves the picture as it is.
+    tracks : float
+        How many times as long as the other program's tracks this one is.
     """
-    return image.resize(tuple(size), Image.Resampling.NEAREST) if size else image
+    if not size:
+        return image
+    return image.resize((max(1, round(size[0] * tracks)), size[1]), Image.Resampling.NEAREST)
 
 
 class ToInput:
-    """Levels or colours at the network's size, as a transform: PIL image to uint8 tensor.
+    """Levels or colours at the height of the network's input, as a transform: PIL image to uint8 tensor.
 
     Parameters
     ----------
     size : int
-        Height and width in pixels.
+        Height in pixels, and width of what the network takes at once.
     """
 
     def __init__(self, size=224):
@@ -251,9 +255,16 @@ class ToInput:
     def __repr__(self):
         return f"{type(self).__name__}(size={self.size})"
 
-    def __call__(self, image):
-        """Return uint8 (1, size, size) where colours are known, else (3, size, size)."""
-        return F.resize(to_tensor(image), [self.size, self.size], antialias=True)
+    def __call__(self, image, width=None):
+        """Return uint8 (1, size, width) where colours are known, else (3, size, width).
+
+        `width` is `size` by default. A picture that takes less is repeated until it fills it: to
+        stretch it would slow the music down.
+        """
+        x = F.resize(to_tensor(image), [self.size, width or self.size], antialias=True)
+        if x.shape[-1] < self.size:
+            x = x.repeat(1, 1, -(-self.size // x.shape[-1]))[..., : self.size]
+        return x
 
 
 def match_channels(x, channels):

@@ -1,0 +1,75 @@
+"""Training by several processes at once, under ``torchrun``; one process where there is no torchrun."""
+
+import os
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+
+@contextmanager
+def group():
+    """Join the processes that torchrun started, for the length of a block.
+
+    Yields
+    ------
+    rank, world : int
+        Which of how many processes this is; 0 and 1 where there is but one.
+    """
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        yield 0, 1
+        return
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield distributed.get_rank(), world
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_device(device):
+    """The device of this process: one GPU each, in the order of torchrun's local ranks."""
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ and device.index is None:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def wrap(model, device, world):
+    """Make gradients the mean over all processes; batch norm too, on CUDA, where it can."""
+    if world == 1:
+        return model
+    if device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return torch.nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+
+
+def mean(values, weight, world, device):
+    """The mean of some numbers over all processes, each weighted."""
+    if world == 1:
+        return list(values)
+    # float32: MPS has no float64.
+    total = torch.tensor([*(value * weight for value in values), weight], dtype=torch.float32, device=device)
+    distributed.all_reduce(total)
+    return (total[:-1] / total[-1]).tolist()
+
+
+def gather(part, world):
+    """Bring each process's object to all: a list by rank."""
+    if world == 1:
+        return [part]
+    found = [None] * world
+    distributed.all_gather_object(found, part)
+    return found
+
+
+def share_buffers(model, world):
+    """Give every process the first one's buffers: the means of batch norm differ between them."""
+    if world > 1:
+        for buffer in model.buffers():
+            distributed.broadcast(buffer, 0)
+
+
+def wait(world):
+    """Go on when every process has come here."""
+    if world > 1:
+        distributed.barrier()

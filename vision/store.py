@@ -1,0 +1,139 @@
+"""Decoded pictures of any width: in memory, and beyond a size in a memory-mapped file."""
+
+import tempfile
+
+import numpy as np
+import torch
+
+#: Bytes of decoded pictures that are kept in memory; more go to a file. 40 000 tracks of 30 s at 128 pixels for 10 s.
+IN_MEMORY = 2 << 30
+
+
+class Store:
+    """Pictures as uint8 pixels, one after the other.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor, shape (n_bytes,), uint8
+        Each picture (channels, height, width), flattened.
+    widths : sequence of int
+        In pixels, at least `height` each.
+    channels, height : int
+        The same for all.
+    """
+
+    def __init__(self, pixels, widths, channels, height):
+        self.pixels, self.channels, self.height = pixels, channels, height
+        self.widths = torch.as_tensor(widths, dtype=torch.int64)
+        self._ends = (self.widths * channels * height).cumsum(0).tolist()
+
+    @classmethod
+    def collect(cls, pictures, *, channels, height, folder=None):
+        """Take in pictures as they come, holding no more than `IN_MEMORY` bytes of them.
+
+        Parameters
+        ----------
+        pictures : iterable of torch.Tensor, shape (channels, height, width), uint8
+            Of any widths.
+        channels, height : int
+            Of each.
+        folder : str or Path, optional
+            Where the file goes if one is needed: it has no name, so nothing is left of it, whatever
+            happens. By default the system's temporary folder.
+        """
+        held, widths, total, file = [], [], 0, None
+        for x in pictures:
+            widths.append(x.shape[-1])
+            flat = x.contiguous().view(-1)
+            total += len(flat)
+            held.append(flat)
+            if total > IN_MEMORY and file is None:
+                file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the map of it
+            if file:
+                for flat in held:
+                    flat.numpy().tofile(file)
+                held = []
+        if file:
+            file.flush()
+            return cls(torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=total)), widths, channels, height)
+        return cls(torch.cat(held) if held else torch.empty(0, dtype=torch.uint8), widths, channels, height)
+
+    @classmethod
+    def of(cls, x):
+        """Hold one tensor (n, channels, height, width), uint8."""
+        n, channels, height, width = x.shape
+        return cls(x.contiguous().view(-1), [width] * n, channels, height)
+
+    def __len__(self):
+        return len(self.widths)
+
+    def __getitem__(self, number):
+        """Return one picture, (channels, height, width), without copying it."""
+        start = self._ends[number - 1] if number else 0
+        return self.pixels[start : self._ends[number]].view(self.channels, self.height, -1)
+
+    def cut(self, chosen, starts):
+        """Copy a window as wide as it is high out of each of some pictures.
+
+        Parameters
+        ----------
+        chosen, starts : sequence of int, length n
+            Which pictures, and the left edge of the window in each.
+
+        Returns
+        -------
+        x : torch.Tensor, shape (n, channels, height, height), uint8
+        """
+        side = self.height
+        parts = [self[number][:, :, start : start + side] for number, start in zip(chosen, starts, strict=True)]
+        return torch.stack(parts)
+
+    def random_windows(self, chosen, stretch=0.0, shift=0.0):
+        """Cut a window at a random place out of each chosen picture, played faster or slower, higher or lower.
+
+        Rows and columns are dropped and repeated, never blended: blending makes pictures smooth, which
+        dev's and test's are not, and cost more accuracy than stretching and shifting gave.
+
+        Parameters
+        ----------
+        chosen : torch.Tensor, shape (n,), int64
+            Which pictures.
+        stretch : float
+            Up to this share faster or slower, on a logarithmic scale.
+        shift : float
+            Up to this share of the height up or down; what is beyond the edge repeats the edge.
+
+        Returns
+        -------
+        x : torch.Tensor, shape (n, channels, height, height), uint8
+        """
+        side, n = self.height, len(chosen)
+        place, speed, rise = torch.rand(n), torch.rand(n) * 2 - 1, torch.rand(n) * 2 - 1
+        taken = (side * torch.exp(speed * stretch)).minimum(self.widths[chosen]) if stretch else torch.full((n,), side)
+        starts = place * (self.widths[chosen] - taken + 1).clamp_min(1)
+        if not (stretch or shift):
+            return self.cut(chosen.tolist(), starts.long().minimum(self.widths[chosen] - side).tolist())
+        middles = torch.arange(side) + 0.5
+        columns = (starts.floor()[:, None] + middles * (taken / side)[:, None]).long()
+        columns = columns.minimum(self.widths[chosen][:, None] - 1)
+        rows = (torch.arange(side) + (rise * shift * side).round().long()[:, None]).clamp(0, side - 1)
+        parts = [self[k][:, row[:, None], column] for k, row, column in zip(chosen.tolist(), rows, columns, strict=True)]
+        return torch.stack(parts)
+
+    def starts(self, number):
+        """Left edges of the windows that a picture is scored by: evenly spaced, half overlapping."""
+        width = int(self.widths[number])
+        n = max(1, 2 * round(width / self.height) - 1)
+        return torch.linspace(0, width - self.height, n).round().long().tolist()
+
+    def mean_and_std(self):
+        """Mean and standard deviation of each channel's pixels, as shares of 255: two lists."""
+        counts = np.zeros((self.channels, 256), np.int64)
+        for number in range(len(self)):
+            for channel, pixels in enumerate(self[number]):
+                counts[channel] += np.bincount(pixels.reshape(-1).numpy(), minlength=256)
+        levels = np.arange(256) / 255
+        share = counts / counts.sum(axis=1, keepdims=True)
+        mean = share @ levels
+        std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
+        return mean.tolist(), std.clip(1e-3).tolist()
