@@ -87,7 +87,8 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
         found = engine.train_one_epoch(
             wrapped, train.x, train.y, order=order, batch_size=config.batch_size, criterion=criterion,
             optimizer=optimizer, n_classes=n_classes, precision=precision, stretch=config.stretch, shift=config.shift,
-            colour=config.colour, mixup=config.mixup, masks=config.masks, set_lr=set_lr, step=bar, rank=rank, world=world,
+            colour=config.colour, mixup=config.mixup, masks=config.masks, set_lr=set_lr, step=bar,
+            rank=rank, world=world,
         )  # fmt: skip
         loss, accuracy = parallel.mean(found, len(order[rank::world]), world, device)
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}

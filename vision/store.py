@@ -117,8 +117,13 @@ class Store:
         columns = (starts.floor()[:, None] + middles * (taken / side)[:, None]).long()
         columns = columns.minimum(self.widths[chosen][:, None] - 1)
         rows = (torch.arange(side) + (rise * shift * side).round().long()[:, None]).clamp(0, side - 1)
-        parts = [self[k][:, row[:, None], column] for k, row, column in zip(chosen.tolist(), rows, columns, strict=True)]
-        return torch.stack(parts)
+        parts = np.empty((n, self.channels, side, side), np.uint8)
+        for part, number, row, column in zip(parts, chosen.tolist(), rows.numpy(), columns.numpy(), strict=True):
+            # numpy's take is many times quicker than torch's indexing here.
+            whole = self[number].numpy()
+            left = column[0]
+            np.take(whole[:, row, left : column[-1] + 1], column - left, axis=2, out=part, mode="clip")
+        return torch.from_numpy(parts)
 
     def starts(self, number):
         """Left edges of the windows that a picture is scored by: evenly spaced, half overlapping."""
