@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -157,17 +158,35 @@ pre {{ overflow-x: auto; background: #f5f5f5; padding: .7rem; font-size: .8rem; 
 <h1>{title}</h1>
 {note}
 <p class="big">{headline}</p>
-<h2>Where it fails</h2>
-<img alt="Confusion matrix" src="{confusion}">
-<h2>Scores</h2>
-<pre>{text}</pre>
-<h2>How it learned</h2>
-<img alt="Accuracy over the epochs" src="{accuracy}">
-<img alt="Loss over the epochs" src="{loss}">
-<h2>What it depends on</h2>
-<pre>{about}</pre>
+{sections}
 </body></html>
 """
+
+
+def write_page(path, title, headline, sections, note=""):
+    """Write a self-contained page.
+
+    Parameters
+    ----------
+    path : Path
+        HTML file to write.
+    title, headline, note : str
+        Plain text.
+    sections : dict of str to list
+        For each heading, in order: paths of PNG pictures, to be shown, and strings, as they are.
+    """
+    parts = []
+    for heading, contents in sections.items():
+        parts.append(f"<h2>{html.escape(heading)}</h2>")
+        for content in contents:
+            if isinstance(content, Path):
+                alt = content.stem.replace("_", " ")
+                parts.append(f'<img alt="{alt}" src="{_embed(content)}">')
+            else:
+                parts.append(f"<pre>{html.escape(content)}</pre>")
+    note = f'<p class="note">{html.escape(note)}</p>' if note else ""
+    title, headline = html.escape(title), html.escape(headline)
+    write_text(path, PAGE.format(title=title, note=note, headline=headline, sections="\n".join(parts)))
 
 
 def _embed(path):
@@ -192,10 +211,11 @@ def write_predictions(path, sets, classes):
     for split, (paths, y, probabilities) in sets.items():
         for file, label, p in zip(paths, y, probabilities, strict=True):
             writer.writerow([split, file, classes[label], classes[p.argmax()], *(f"{value:.4f}" for value in p)])
-    _write_text(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
-def _write_text(path, text):
+def write_text(path, text):
+    """Write text, whole or not at all."""
     with atomic.replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
 
@@ -225,7 +245,7 @@ def write_run(out, *, classes, scores, history, about, judged, sets):
     note = about["config"]["note"]
     table = metrics.per_genre(y, probabilities, classes)
     text = text_report(scores, table, classes, judged, note=note, kept=kept)
-    _write_text(out / "evaluation_report.txt", text)
+    write_text(out / "evaluation_report.txt", text)
     for what in ("accuracy", "loss"):
         plot_history(out / f"{what}_plot.png", history, what, kept["epoch"])
     title = f"{judged} tracks, epoch {kept['epoch']}"
@@ -238,14 +258,10 @@ def write_run(out, *, classes, scores, history, about, judged, sets):
     )
     if judged == "dev":
         headline += ". Optimistic: the same tracks chose the epoch, and there was no test folder"
-    page = PAGE.format(
-        title=html.escape(out.resolve().name),
-        note=f'<p class="note">{html.escape(note)}</p>' if note else "",
-        headline=html.escape(headline),
-        text=html.escape(text),
-        confusion=_embed(out / "confusion_matrix.png"),
-        accuracy=_embed(out / "accuracy_plot.png"),
-        loss=_embed(out / "loss_plot.png"),
-        about=html.escape(json.dumps(about, indent=1)),
-    )
-    _write_text(out / "report.html", page)
+    sections = {
+        "Where it fails": [out / "confusion_matrix.png"],
+        "Scores": [text],
+        "How it learned": [out / "accuracy_plot.png", out / "loss_plot.png"],
+        "What it depends on": [json.dumps(about, indent=1)],
+    }
+    write_page(out / "report.html", out.resolve().name, headline, sections, note)

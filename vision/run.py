@@ -65,7 +65,7 @@ def make_recipe(config, train, remove_border, window, about):
     return checkpoint.Recipe(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
 
 
-def _fingerprint(sets):
+def fingerprint(sets):
     """A hash of every pixel and label: a resumed run must go on with the pictures it began with."""
     digest = hashlib.blake2b(digest_size=16)
     for split, pictures in sets.items():
@@ -135,7 +135,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
     genres = len(sets["train"].classes)
     say(f"{counts} pictures of {genres} genres; {device}, {precision}, {threads} threads{together}")
     about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
-    about |= {"processes": world, "pictures": _fingerprint(sets), "versions": engine.versions()}
+    about |= {"processes": world, "pictures": fingerprint(sets), "versions": engine.versions()}
     recipe = make_recipe(config, sets["train"], remove_border, window, about)
     state = read_state(out, about, say) if resume else None
     if state is None and rank == 0:

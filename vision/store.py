@@ -72,6 +72,11 @@ class Store:
         start = self._ends[number - 1] if number else 0
         return self.pixels[start : self._ends[number]].view(self.channels, self.height, -1)
 
+    def select(self, numbers):
+        """Return some of the pictures, in this order, copied."""
+        pictures = (self[number] for number in numbers)
+        return type(self).collect(pictures, channels=self.channels, height=self.height)
+
     def cut(self, chosen, starts):
         """Copy a window as wide as it is high out of each of some pictures.
 
