@@ -253,7 +253,7 @@ def spread_statistics(model, x):
     """
     if model.texture is None:
         return
-    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)[::2]]
+    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
     windows = windows[:: -(-len(windows) // 4000)]
     device = next(model.parameters()).device
     with torch.inference_mode():
