@@ -16,7 +16,7 @@ RENDER = [
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "genres", "store", "pictures", "leaks", "split",
     "config", "texture", "models", "augment", "engine", "parallel", "metrics", "checkpoint", "report",
-    "pooled", "learn", "run", "predictor", "train", "crossval", "evaluate", "predict",
+    "pooled", "learn", "run", "seeds", "predictor", "train", "crossval", "evaluate", "predict",
 ]  # fmt: skip
 COMMANDS = ["render", "render.demo", "render.features"]
 COMMANDS += ["vision.split", "vision.train", "vision.crossval", "vision.evaluate", "vision.predict"]

@@ -104,7 +104,7 @@ def run_fold(config, pictures, numbers, how, out, say):
     """
     import numpy as np
 
-    from vision import checkpoint, engine
+    from vision import engine
     from vision.learn import learn, read_state
     from vision.run import check_genres, fingerprint, make_recipe
 
@@ -121,9 +121,8 @@ def run_fold(config, pictures, numbers, how, out, say):
         return np.array(found["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
     recipe = make_recipe(config, train, how["remove_border"], how["window"], dict(about))
-    learn(config, recipe, train, None, out, device, state=read_state(out, about, say), say=say)
-    model, _ = checkpoint.load(out)
-    probabilities = engine.predict_proba(model.to(device), held_out.x).double().numpy()
+    _, model = learn(config, recipe, train, None, out, device, state=read_state(out, about, say), say=say)
+    probabilities = engine.predict_proba(model, held_out.x).double().numpy()
     with atomic.replacing(done, "w", encoding="utf-8") as file:
         json.dump({"about": about, "probabilities": probabilities.tolist()}, file)
     for name in ("model.pt", "last.pt", "before.pt"):
@@ -166,6 +165,8 @@ def main(argv=None):
 
     groups = read_groups(args.groups) if args.groups else {}
     out = Path(args.out or f"runs/crossval-{config.recipe}")
+    if (out / "summary.json").exists():
+        raise InputError(f"{out}: is complete already; use another --out")
     pictures, how = _read(config, args.images)
     for told in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {told}" for told in pictures.problems)]:
         print(told, file=sys.stderr)

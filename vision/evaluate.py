@@ -64,7 +64,7 @@ def _trained_on(run, pictures):
 def main(argv=None):
     """Run the command; returns 0, or 1 when a picture could not be used."""
     args = get_parser().parse_args(argv)
-    from vision import engine, metrics, report
+    from vision import metrics, report
     from vision.pictures import read_folder
     from vision.predictor import Predictor
 
@@ -80,7 +80,7 @@ def main(argv=None):
     trained = _trained_on(args.run, pictures)
     if trained:
         print(f"note: {trained} of {len(pictures.y)} tracks were trained on: no fair figure", file=sys.stderr)
-    probabilities = engine.predict_proba(predictor.model, pictures.x).numpy()
+    probabilities = predictor.probabilities(pictures.x)
     y = pictures.y.numpy()
     scores = metrics.score(y, probabilities)
     if args.csv:

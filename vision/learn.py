@@ -43,6 +43,8 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
     -------
     history : list of dict
         A row an epoch, as in ``history.csv``.
+    model : nn.Module
+        With the weights of the last epoch.
     """
     precision, n_classes = recipe.about["precision"], len(recipe.classes)
     torch.manual_seed(config.seed)
@@ -113,7 +115,7 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
             f"epoch {epoch:3}/{config.epochs}  train loss {loss:.3f} acc {accuracy:.3f}{told}  "
             f"{history[-1]['seconds']:.1f} s"
         )
-    return history
+    return history, model
 
 
 def _make_optimizer(config, model):

@@ -51,7 +51,7 @@ def make_layers(widths, channels):
 
 
 class VGG(nn.Module):
-    """A small VGG that ends in the mean and the maximum over the picture.
+    """A small VGG that ends in the mean and the maximum over all places.
 
     After Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
     Recognition" (2015): 3x3 convolutions between halvings. Narrower, because a few hundred tracks
@@ -140,18 +140,9 @@ class Colours(nn.Module):
 
 
 def torchvision_model(name, n_classes, *, weights=None, dropout=None):
-    """One of torchvision's classification networks by name.
+    """One of torchvision's classification networks, by name; arguments as for `build`.
 
-    Parameters
-    ----------
-    name : str
-        As `torchvision.models.list_models` gives it.
-    n_classes : int
-        Genres.
-    weights : str, optional
-        Such as ``"DEFAULT"``: pretrained, but for the last layer, which is new.
-    dropout : float, optional
-        For networks that take it.
+    Pretrained ``weights`` are those of all layers but the last, which is new.
 
     Raises
     ------

@@ -77,7 +77,7 @@ class Predictor:
     Parameters
     ----------
     run : str or Path
-        A run folder, or its ``model.pt``.
+        A run folder, its ``model.pt``, or a folder of runs that differ in their seed: their mean is given.
     device : str
         ``"auto"``, or one to insist on.
 
@@ -99,8 +99,12 @@ class Predictor:
             self.device = engine.pick_device(device)
         except ValueError as error:
             raise InputError(error) from None
-        self.model, self.recipe = checkpoint.load(run)
-        self.model.to(self.device)
+        runs = sorted(Path(run).glob("seed-*/model.pt")) if (Path(run) / "seeds.json").exists() else [run]
+        if not runs:
+            raise InputError(f"{run}: no run in it is done yet")
+        loaded = [checkpoint.load(path) for path in runs]
+        self.models = [model.to(self.device) for model, _ in loaded]
+        self.recipe = loaded[0][1]
         self.classes = self.recipe.classes
         self._remove_border = self.recipe.remove_border()
         self._to_input = ToInput(self.recipe.size)
@@ -168,6 +172,11 @@ class Predictor:
         seconds = image.width * settings.hop_length / settings.sr
         return self._input(self._redraw(image, seconds), seconds), notes
 
+    def probabilities(self, x):
+        """The models' mean probabilities of pictures: a Store to (n, n_classes), float32."""
+        # In fp32 whatever the training's precision: the same answer on every machine.
+        return np.mean([engine.predict_proba(model, x).numpy() for model in self.models], axis=0)
+
     def predict(self, paths):
         """Predict each file; a bad one costs itself only.
 
@@ -196,8 +205,7 @@ class Predictor:
 
     def _flush(self, batch, waiting):
         x = Store.collect(batch, channels=self.recipe.channels, height=self.recipe.size)
-        # In fp32 whatever the training's precision: the same answer on every machine.
-        found = iter(engine.predict_proba(self.model, x).numpy())
+        found = iter(self.probabilities(x))
         for prediction, usable in waiting:
             if usable:
                 prediction.probabilities = next(found)

@@ -100,7 +100,7 @@ def plot_confusion(path, counts, classes, title):
 def _score_line(split, scores, kept):
     low, high = scores["interval"]
     line = (
-        f"{split:5} accuracy {scores['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, n = {scores['n']})  "
+        f"{split:8} accuracy {scores['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, n = {scores['n']})  "
         f"macro F1 {scores['macro_f1']:.3f}  top 3 {scores['top3']:.3f}"
     )
     if kept and split == "dev":
@@ -123,8 +123,8 @@ def text_report(scores, table, classes, judged, *, note="", kept=None):
         Which set the table is of.
     note : str
         Put on top.
-    kept : dict, optional
-        ``epoch`` and ``last_dev`` of a training run.
+    kept : int, optional
+        The epoch that a training run kept.
 
     Returns
     -------
@@ -133,8 +133,7 @@ def text_report(scores, table, classes, judged, *, note="", kept=None):
     """
     lines = [note, ""] if note else []
     if kept:
-        last = f"Dev accuracy at the last epoch: {kept['last_dev']:.3f}"
-        lines.append(f"Kept epoch {kept['epoch']}, the best on dev. {last}")
+        lines.append(f"Kept epoch {kept}, the best on dev; dev_last is the last epoch, which nothing was chosen by.")
     lines += [_score_line(split, found, kept) for split, found in scores.items() if isinstance(found, dict)]
     width = max(12, *(len(name) for name in classes))
     lines += ["", f"Per genre, on {judged}:", f"{'':{width}} precision  recall  f1-score  support"]
@@ -241,14 +240,14 @@ def write_run(out, *, classes, scores, history, about, judged, sets):
         As for `write_predictions`.
     """
     _, y, probabilities = sets[judged]
-    kept = {"epoch": scores["kept_epoch"], "last_dev": scores["last_epoch_dev_accuracy"]}
+    kept = scores["kept_epoch"]
     note = about["config"]["note"]
     table = metrics.per_genre(y, probabilities, classes)
     text = text_report(scores, table, classes, judged, note=note, kept=kept)
     write_text(out / "evaluation_report.txt", text)
     for what in ("accuracy", "loss"):
-        plot_history(out / f"{what}_plot.png", history, what, kept["epoch"])
-    title = f"{judged} tracks, epoch {kept['epoch']}"
+        plot_history(out / f"{what}_plot.png", history, what, kept)
+    title = f"{judged} tracks, epoch {kept}"
     plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
     write_predictions(out / "predictions.csv", sets, classes)
     low, high = scores[judged]["interval"]

@@ -13,6 +13,9 @@ from vision.leaks import train_splits
 from vision.learn import best, learn, read_state, threads_before, write_csv
 from vision.pictures import fit_border, median_seconds, read_folder
 
+#: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
+LAST = "dev_last"
+
 
 def reading(config, paths):
     """How a config says that pictures are read: keyword arguments of `pictures.read_folder`."""
@@ -143,20 +146,21 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
             json.dump(about, file, indent=1)
         _write_split(out, sets)
     train, dev = sets["train"], sets["dev"]
-    history = learn(config, recipe, train, dev, out, device, state=state, say=say, rank=rank, world=world)
-    scores = _finish(out, device, sets, history) if rank == 0 else None
+    history, last = learn(config, recipe, train, dev, out, device, state=state, say=say, rank=rank, world=world)
+    scores = _finish(out, device, sets, history, last) if rank == 0 else None
     parallel.wait(world)
     return scores, [line for pictures in sets.values() for line in pictures.problems]
 
 
-def _finish(out, device, sets, history):
-    """Score the kept epoch once, in fp32, and write all reports."""
+def _finish(out, device, sets, history, last):
+    """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, recipe = checkpoint.load(out)
     model.to(device)
     probabilities = {split: engine.predict_proba(model, pictures.x).numpy() for split, pictures in sets.items()}
+    sets = {**sets, LAST: sets["dev"]}
+    probabilities[LAST] = engine.predict_proba(last, sets["dev"].x).numpy()
     scores = {split: metrics.score(sets[split].y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
-    scores["last_epoch_dev_accuracy"] = history[-1]["dev_accuracy"]
     judged = "test" if "test" in sets else "dev"
     report.write_run(
         out, classes=recipe.classes, scores=scores, history=history, about=recipe.about, judged=judged,

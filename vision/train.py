@@ -25,6 +25,7 @@ def get_parser():
     add("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     add("--resume", metavar="DIR", help="continue the interrupted run in DIR, with its settings")
     add_flags(parser)
+    add("--seeds", metavar="0,1,2", help="train once for each, and report their spread and what they know together")
     add("--note", default="", help="a line to put on top of the report")
     return parser
 
@@ -92,19 +93,63 @@ def _resumed_config(folder):
         raise InputError(f"{path}: missing or damaged; {folder} is no run to resume") from None
 
 
+def _seeds(text):
+    """What --seeds asks for; None where it is not given."""
+    if text is None:
+        return None
+    try:
+        seeds = [int(part) for part in text.split(",")]
+        if len(set(seeds)) == len(seeds) >= 2 and all(0 <= seed < 1 << 31 for seed in seeds):
+            return seeds
+    except ValueError:
+        pass
+    raise InputError(f"--seeds {text}: expected at least two different numbers from 0, such as 0,1,2")
+
+
 def _begin(args, parser):
-    """What to train, where to, and the problems met on the way; in the first process only, data are prepared."""
+    """What to train, on which seeds, where to, and the problems met on the way."""
     if args.resume:
         if args != parser.parse_args(["--resume", args.resume]):
             raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
-        return _resumed_config(args.resume), Path(args.resume), []
+        out = Path(args.resume)
+        if (out / "seeds.json").exists():
+            from vision.seeds import read
+
+            seeds, settings = read(out)
+            return Config(**settings), seeds, out, []
+        return _resumed_config(out), None, out, []
     out = Path(args.out or "")
     if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
     config = config_of(args)
-    config.check()
     config.data, problems = _prepare_data(args)
-    return config, out if args.out else _claim_run_folder(args.recipe), problems
+    return config, _seeds(args.seeds), out if args.out else _claim_run_folder(args.recipe), problems
+
+
+def _train(config, seeds, out, resume, say, rank, world):
+    """Train one run, or one a seed; returns the lines to end with, and the problems."""
+    if seeds:
+        from vision.seeds import fit_seeds
+
+        summary, problems = fit_seeds(config, seeds, out, say=say, rank=rank, world=world)
+        if rank:
+            return [], []
+        judged = summary["judged"]
+        last = f"{judged.split('_')[0]} accuracy: {summary[judged]['mean']:.3f}, mean of {len(seeds)} seeds"
+        remarks = []
+    else:
+        from vision.run import fit
+
+        scores, problems = fit(config, out, resume=resume, say=say, rank=rank, world=world)
+        if rank:
+            return [], []
+        judged = "test" if "test" in scores else "dev"
+        last = f"{judged} accuracy: {scores[judged]['accuracy']:.3f}"
+        remarks = ["optimistic: dev chose the epoch, there is no test"] if judged == "dev" else []
+    remarks += [config.note] if config.note else []
+    text = (out / "evaluation_report.txt").read_text("utf-8", "surrogateescape").rstrip()
+    last += "".join(f" ({remark})" for remark in remarks)
+    return [text, f"report: {(out / 'report.html').resolve()}", last], problems
 
 
 @command
@@ -114,32 +159,25 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.resume:
         config_of(args).check()
+        _seeds(args.seeds)
     from vision import parallel
 
     with parallel.group() as (rank, world):
         begun = _begin(args, parser) if rank == 0 else None
-        config, out, problems = parallel.gather(begun, world)[0]
-        from vision.run import fit
+        config, seeds, out, problems = parallel.gather(begun, world)[0]
 
         def say(line):
             if rank == 0:
                 print(line, flush=True)
 
         try:
-            scores, unusable = fit(config, out, resume=bool(args.resume), say=say, rank=rank, world=world)
+            lines, unusable = _train(config, seeds, out, bool(args.resume), say, rank, world)
         finally:
             if out.is_dir() and not any(out.iterdir()):
                 out.rmdir()
-    if rank:
-        return 0
-    problems += unusable
-    print((out / "evaluation_report.txt").read_text("utf-8", "surrogateescape"), end="")
-    print(f"report: {(out / 'report.html').resolve()}")
-    judged = "test" if "test" in scores else "dev"
-    remarks = ["optimistic: dev chose the epoch, there is no test"] if judged == "dev" else []
-    remarks += [config.note] if config.note else []
-    print(f"{judged} accuracy: {scores[judged]['accuracy']:.3f}" + "".join(f" ({remark})" for remark in remarks))
-    return 1 if problems else 0
+    for line in lines:
+        print(line)
+    return 1 if rank == 0 and problems + unusable else 0
 
 
 if __name__ == "__main__":
