@@ -51,8 +51,10 @@ def _trained_on(run, pictures):
     from vision.groups import track_key
 
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    # A folder of several seeds has the same split.csv in each.
+    table = next(iter(sorted(folder.glob("seed-*/split.csv"))), folder / "split.csv")
     try:
-        with open(folder / "split.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
             train = {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
     except (OSError, KeyError):
         return 0
