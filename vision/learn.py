@@ -180,6 +180,7 @@ def read_state(out, about, say):
             raise
         say(f"failed: {error}; going on from the epoch before it")
         state = checkpoint.read(there[1])
+        there[0].unlink()  # or the next epoch's state would put it in the place of the good one
     before = json.loads(state["about"])
     for name in ("pictures", "config", "device", "precision", "threads", "processes"):
         if before[name] != about[name]:
