@@ -162,6 +162,7 @@ def main(argv=None):
 
     from vision import engine, metrics, pooled
     from vision.groups import read_groups
+    from vision.run import check_genres
 
     groups = read_groups(args.groups) if args.groups else {}
     out = Path(args.out or f"runs/crossval-{config.recipe}")
@@ -170,11 +171,13 @@ def main(argv=None):
     pictures, how = _read(config, args.images)
     for told in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {told}" for told in pictures.problems)]:
         print(told, file=sys.stderr)
-    accuracies, total = [], np.zeros((len(pictures.y), len(pictures.classes)))
+    check_genres(pictures, args.images)
+    done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(args.repeats):
         pairs = cut(pictures, groups=groups, folds=args.folds, repeat=repeat, seed=args.fold_seed)
         for number, numbers in enumerate(pairs, 1):
             folder = out / f"fold-{repeat + 1}-{number:02}"
+            done.append(folder)
             probabilities = run_fold(config, pictures, numbers, how, folder, lambda line: None)
             total[numbers[1]] += probabilities
             accuracies.append(metrics.score(pictures.y[numbers[1]].numpy(), probabilities)["accuracy"])
@@ -194,7 +197,7 @@ def main(argv=None):
         probabilities=total[scored] / args.repeats, paths=[pictures.paths[number] for number in scored],
         classes=pictures.classes, summary={"accuracy": found}, about=about, note=config.note,
     )  # fmt: skip
-    for folder in out.glob("fold-*"):
+    for folder in done:
         shutil.rmtree(folder)
     print(text, end="")
     print(f"report: {(out / 'report.html').resolve()}")

@@ -69,11 +69,12 @@ def write(out, *, title, headline, lines, y, probabilities, paths, classes, summ
     report.write_text(out / "evaluation_report.txt", text)
     report.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
     report.write_predictions(out / "predictions.csv", {"held out": (paths, y, probabilities)}, classes)
-    report.write_text(out / "summary.json", json.dumps(summary | {"pooled": pooled, "about": about}, indent=1))
     sections = {
         "Where it fails": [out / "confusion_matrix.png"],
         "Scores": [text],
         "What it depends on": [json.dumps(about, indent=1)],
     }
     report.write_page(out / "report.html", out.resolve().name, headline, sections, note)
+    # Last: it says that all is done.
+    report.write_text(out / "summary.json", json.dumps(summary | {"pooled": pooled, "about": about}, indent=1))
     return text
