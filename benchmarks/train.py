@@ -1,0 +1,277 @@
+"""How fast `vision.train` learns, against the loop everybody writes.
+
+    python benchmarks/train.py DATA [--parts speed accuracy epoch] [--size 224] [--rounds 3]
+
+All in one run over the same train pictures, in turns, so that a busy machine slows all alike:
+
+speed     images a second of training a VGG (`vgg_dense`, one channel, Adam, batches of 32), three ways:
+          (a) torchvision's ImageFolder decodes every PNG again in every epoch, greyscale, 2 workers, fp32
+          (a') the same with three channels, as most people feed pictures that are colours of one number
+          (b) ours: decoded once beforehand, the precision that pays on this machine; the network of (a)
+accuracy  seconds until dev accuracy first reaches --accuracy, everything included but the imports:
+          (a) as above with dev scored after each epoch; (c) `vision.run.fit` with the standard recipe, its
+          network, windows, schedule and files of a run folder. A seed a round.
+epoch     what an epoch of the standard recipe is made of: input (windows cut, stretched and brought to
+          floats), augmentation, the network alone on windows cut beforehand, and the rest
+"""
+
+import argparse
+import contextlib
+import csv
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# Not this script's own folder, which has a render.py of its own.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch  # noqa: E402
+from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
+
+from benchmarks.timing import in_turns, machine, spread  # noqa: E402
+from vision import augment, checkpoint, engine, models, run  # noqa: E402
+from vision.config import Config  # noqa: E402
+from vision.leaks import train_splits  # noqa: E402
+from vision.pictures import read_folder  # noqa: E402
+
+BATCH, WORKERS = 32, 2
+
+
+class Usual:
+    """The usual loop: files to batches by torchvision, anew in every epoch.
+
+    Parameters
+    ----------
+    folders : dict of str to Path
+        Train and dev.
+    channels : int
+        1 for greyscale, 3 for colours.
+    size : int
+        Height and width of the network's input.
+    lr : float
+        Of Adam.
+    device : torch.device
+    """
+
+    def __init__(self, folders, channels, *, size, lr, device):
+        from torch.utils.data import DataLoader
+        from torchvision import transforms
+        from torchvision.datasets import ImageFolder
+
+        grey = [transforms.Grayscale()] if channels == 1 else []
+        transform = transforms.Compose([*grey, transforms.Resize((size, size)), transforms.ToTensor()])
+        sets = {split: ImageFolder(folder, transform) for split, folder in folders.items()}
+        self.n, self.device = len(sets["train"]), device
+        # Workers that stay spare it a start in every epoch.
+        how = {"batch_size": BATCH, "num_workers": WORKERS, "persistent_workers": True}
+        self.loaders = {split: DataLoader(found, shuffle=split == "train", **how) for split, found in sets.items()}
+        self.model = vgg(len(sets["train"].classes), channels, size).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
+
+    def epoch(self):
+        """Train on every picture once."""
+        self.model.train()
+        for x, y in self.loaders["train"]:
+            self.optimizer.zero_grad()
+            loss = cross_entropy(self.model(x.to(self.device)), y.to(self.device))
+            loss.backward()
+            self.optimizer.step()
+            loss.item()  # as everybody adds it up
+
+    @torch.no_grad()
+    def accuracy(self):
+        """Share of the dev pictures that are right."""
+        self.model.eval()
+        right = n = 0
+        for x, y in self.loaders["dev"]:
+            right += (self.model(x.to(self.device)).argmax(dim=1).cpu() == y).sum().item()
+            n += len(y)
+        return right / n
+
+
+def vgg(n_classes, channels, size):
+    """The network of the classic recipe."""
+    mean, std = [0.5] * channels, [0.25] * channels
+    how = {"name": "vgg_dense", "dropout": 0.5, "texture": False}
+    return models.build(n_classes, channels=channels, size=size, mean=mean, std=std, **how)
+
+
+def speed(args, folders, device):
+    """Images a second, the usual loop against ours, one network."""
+    precision = engine.pick_precision("auto", device)
+    start = time.perf_counter()
+    train = read_folder(folders["train"], size=args.size, channels=1)
+    decoded = time.perf_counter() - start
+    n, n_classes = len(train.y), len(train.classes)
+    how = {"size": args.size, "lr": args.lr, "device": device}
+    grey, colours = (Usual({"train": folders["train"]}, channels, **how) for channels in (1, 3))
+    model = vgg(n_classes, 1, args.size).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), args.lr)
+
+    def ours():
+        engine.train_one_epoch(
+            model, train.x, train.y, order=torch.randperm(n), batch_size=BATCH, n_classes=n_classes,
+            criterion=torch.nn.CrossEntropyLoss(reduction="sum"), optimizer=optimizer, precision=precision,
+        )  # fmt: skip
+
+    name = f"(b) ours: decoded once, {precision}"
+    calls = {"(a) usual: decoding each epoch, grey, fp32": grey.epoch, "(a') usual, three channels": colours.epoch}
+    times = in_turns(calls | {name: ours}, args.rounds)
+    print(f"\nTraining vgg_dense at {args.size}x{args.size} on {n} pictures, images a second")
+    for told, seconds in times.items():
+        print(f"{told:44} {spread([n / value for value in seconds])}")
+    a, coloured, b = (statistics.median(seconds) for seconds in times.values())
+    print(f"(b) / (a): {a / b:.2f}    (b) / (a'): {coloured / b:.2f}")
+    print(f"(b)'s pictures were decoded beforehand in {decoded:.1f} s, {decoded / a:.2f} epochs of (a)")
+
+
+class _Enough(Exception):
+    """Dev accuracy is reached, or it took too long."""
+
+
+def usual_until(args, folders, device, seed):
+    """Train by the usual loop; returns seconds, epochs and the best dev accuracy."""
+    start = time.perf_counter()
+    torch.manual_seed(seed)
+    usual = Usual(folders, 1, size=args.size, lr=args.lr, device=device)
+    accuracies = []
+    while len(accuracies) < args.epochs and time.perf_counter() - start < args.seconds:
+        usual.epoch()
+        accuracies.append(usual.accuracy())
+        if accuracies[-1] >= args.accuracy:
+            break
+    return time.perf_counter() - start, len(accuracies), max(accuracies)
+
+
+def ours_until(args, seed):
+    """Train as ``vision.train`` does; returns seconds, epochs and the best dev accuracy."""
+    start = time.perf_counter()
+    rows = []
+    with tempfile.TemporaryDirectory() as out:
+
+        def say(line):
+            if line.startswith("epoch"):
+                with open(Path(out) / "history.csv", encoding="utf-8", newline="") as file:
+                    rows[:] = csv.DictReader(file)
+                seconds = time.perf_counter() - start
+                if accuracy() >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
+                    raise _Enough
+
+        def accuracy():
+            return max(float(row["dev_accuracy"]) for row in rows)
+
+        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device)
+        with contextlib.suppress(_Enough):
+            run.fit(config, out, say=say)
+        return time.perf_counter() - start, len(rows), accuracy()
+
+
+def until_accuracy(args, folders, device):
+    """Seconds to a dev accuracy, the usual loop against the standard recipe."""
+    print(f"\nSeconds to dev accuracy {args.accuracy}, decoding and scoring included, a seed a round")
+    found = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": []}
+    for seed in range(args.rounds):
+        measured = usual_until(args, folders, device, seed), ours_until(args, seed)
+        for name, result in zip(found, measured, strict=True):
+            found[name].append(result)
+    for name, results in found.items():
+        seconds, epochs, accuracies = zip(*results, strict=True)
+        short = sum(value < args.accuracy for value in accuracies)
+        told = f"; NOT REACHED in {short} of {len(results)}" if short else ""
+        print(f"{name:36} {spread(seconds)} s, {spread(epochs, 0)} epochs, reached {spread(accuracies, 3)}{told}")
+    a, c = (statistics.median(seconds for seconds, _, _ in results) for results in found.values())
+    print(f"(a) / (c): {a / c:.2f}")
+
+
+def epoch_shares(args, device):
+    """Where an epoch of the standard recipe goes."""
+    config = Config.from_recipe("standard", data=str(args.data))
+    precision = engine.pick_precision("auto", device)
+    sets, remove_border, window = run.read_data(config)
+    train, n_classes = sets["train"], len(sets["train"].classes)
+    model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
+    model = model.to(device, memory_format=torch.channels_last)
+    engine.spread_statistics(model, train.x)
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
+    criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
+    order = torch.randperm(len(train.y))
+    todo = engine.batches(order, BATCH)
+    windows = [engine.to_pixels(train.x.random_windows(part), device) for part in todo]
+    targets = [one_hot(train.y[part], n_classes).float().to(device) for part in todo]
+    where = {"stretch": config.stretch, "shift": config.shift}
+
+    def finish():
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def whole():
+        engine.train_one_epoch(
+            model, train.x, train.y, order=order, batch_size=BATCH, criterion=criterion, optimizer=optimizer,
+            n_classes=n_classes, precision=precision, colour=config.colour, mixup=config.mixup, masks=config.masks,
+            **where,
+        )  # fmt: skip
+
+    def read():
+        for part in todo:
+            engine.to_pixels(train.x.random_windows(part, **where), device)
+        finish()
+
+    def change():
+        for pixels, target in zip(windows, targets, strict=True):
+            blend, _ = augment.mixup(augment.colour(pixels, config.colour), target, config.mixup)
+            augment.mask(blend, config.masks).contiguous(memory_format=torch.channels_last)
+        finish()
+
+    def network():
+        model.train()
+        for pixels, target in zip(windows, targets, strict=True):
+            with engine.autocast(device, precision):
+                logits = model(pixels)
+            answers = logits.float().view(-1, len(pixels), n_classes)
+            loss = sum(criterion(answer, target) for answer in answers) / len(answers) / len(pixels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        finish()
+
+    calls = {"whole epoch": whole, "input": read, "augmentation": change, "network alone": network}
+    times = in_turns(calls, args.rounds)
+    rest = zip(*times.values(), strict=True)
+    times["the rest"] = [whole - sum(parts) for whole, *parts in rest]
+    middle = statistics.median(times["whole epoch"])
+    print(f"\nAn epoch of the standard recipe, {len(train.y)} tracks, {len(todo)} steps, {precision}: ms, share")
+    for name, seconds in times.items():
+        told = spread([value * 1000 for value in seconds])
+        print(f"{name:14} {told:28} {statistics.median(seconds) / middle:7.1%}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with train and dev in it")
+    parts = ("speed", "accuracy", "epoch")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
+    parser.add_argument("--size", type=int, default=224, help="side of the usual network's input (default: 224)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--accuracy", type=float, default=0.5, help="dev accuracy to reach (default: 0.5)")
+    parser.add_argument("--epochs", type=int, default=30, help="give up after so many (default: 30)")
+    parser.add_argument("--seconds", type=float, default=1800, help="or after so many seconds (default: 1800)")
+    parser.add_argument("--lr", type=float, default=5e-4, help="of the usual loop (default: the classic recipe's)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="(default: torch's choice)")
+    args = parser.parse_args()
+    engine.use_threads(args.threads)
+    device = engine.pick_device(args.device)
+    folders = {split: folder for split, folder in train_splits(args.data).items() if split != "test"}
+    print(machine(device, engine.pick_precision("auto", device)))
+    if "speed" in args.parts:
+        speed(args, folders, device)
+    if "accuracy" in args.parts:
+        until_accuracy(args, folders, device)
+    if "epoch" in args.parts:
+        epoch_shares(args, device)
+
+
+if __name__ == "__main__":
+    main()
