@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -111,8 +113,13 @@ def read(path):
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; expected a run folder with model.pt in it")
     try:
+        # torch reads weights without a look at their checksums.
+        with zipfile.ZipFile(path) as parts:
+            if parts.testzip():
+                raise ValueError("checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError):
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError,
+            zipfile.BadZipFile, zlib.error, NotImplementedError):  # fmt: skip
         raise InputError(f"{path}: is no checkpoint or damaged; expected the model.pt of a run") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: was not written by this version of melvision; train anew, or use its version")

@@ -69,7 +69,7 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
         engine.spread_statistics(model, train.x)
     wrapped = parallel.wrap(model, device, world)
     for epoch in range(len(history) + 1, config.epochs + 1):
-        if config.patience and dev and len(history) - best(history) >= config.patience:
+        if config.patience and dev and history and len(history) - best(history) >= config.patience:
             say(f"stopped early: no better dev accuracy in {config.patience} epochs")
             break
         start = time.perf_counter()
