@@ -100,7 +100,8 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
             parts = parallel.gather((list(mine), engine.predict_proba(model, dev.x, mine, precision=precision)), world)
             probabilities = torch.empty(len(dev.y), n_classes)
             for numbers, part in parts:
-                probabilities[numbers] = part
+                if numbers:  # a process may have had nothing to do
+                    probabilities[numbers] = part
             scores = metrics.score(dev.y, probabilities)
             row |= {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
         history.append(row | {"lr": optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - start})

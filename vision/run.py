@@ -140,7 +140,8 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
     about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
     about |= {"processes": world, "pictures": fingerprint(sets), "versions": engine.versions()}
     recipe = make_recipe(config, sets["train"], remove_border, window, about)
-    state = read_state(out, about, say) if resume else None
+    # The first process reads for all: it may put a damaged file out of the way.
+    state = parallel.gather(read_state(out, about, say) if resume and rank == 0 else None, world)[0]
     if state is None and rank == 0:
         with atomic.replacing(out / "config.json", "w", encoding="utf-8") as file:
             json.dump(about, file, indent=1)
