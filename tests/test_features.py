@@ -304,7 +304,9 @@ def many(tmp_path_factory):
     put(root / "genres/rock/quiet.wav", np.zeros(SR))
     process = start(root / "genres", root / "t.csv", 2)
     told, complaints = process.communicate(timeout=60)
-    assert (process.returncode, complaints) == (0, "")
+    # On a busy machine it takes long enough for a line of progress.
+    complaints = [line for line in complaints.splitlines() if not line.startswith("features: ")]
+    assert (process.returncode, complaints) == (0, [])
     assert told.startswith("19 tracks: 19 measured")
     return root / "genres", root / "t.csv"
 
