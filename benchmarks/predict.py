@@ -31,7 +31,8 @@ import torch  # noqa: E402
 
 from benchmarks.timing import in_turns, machine, spread  # noqa: E402
 from vision import engine  # noqa: E402
-from vision.predictor import Predictor, find_files  # noqa: E402
+from vision.files import find_files  # noqa: E402
+from vision.predictor import Predictor  # noqa: E402
 from vision.store import Store  # noqa: E402
 
 

@@ -171,6 +171,8 @@ def plain(store):
 
 
 STATISTICS = {"texture": texture, "plain": plain}
+#: Shares of the train tracks for a learning curve.
+CURVE = (0.125, 0.25, 0.5, 0.75)
 
 
 def right(features, y, train, held_out):
@@ -194,6 +196,7 @@ def read_pictures(folder, **how):
 
 def score_split(args):
     """Train on the train pictures, score the others and print."""
+    from vision import pooled
     from vision.leaks import train_splits
 
     folders, sets, how = train_splits(args.data), {}, {}
@@ -207,6 +210,21 @@ def score_split(args):
         for split in list(sets)[1:]:
             correct = right(features, y, side == "train", side == split)
             print(score_line(f"{name} ({features.shape[1]}), {split}", int(correct.sum()), len(correct)), flush=True)
+        for share in CURVE if args.curve else ():
+            scores = [
+                right(features, y, some_of(side == "train", y, share, seed), side == "dev").mean() for seed in range(5)
+            ]
+            n = int(some_of(side == "train", y, share, 0).sum())
+            print(f"  {n} train tracks: dev {pooled.line('5 draws', pooled.spread(scores))}", flush=True)
+
+
+def some_of(train, y, share, seed):
+    """A mask of a random share of each genre's train tracks."""
+    rng, chosen = np.random.default_rng(seed), np.zeros(len(y), bool)
+    for label in np.unique(y):
+        mine = np.flatnonzero(train & (y == label))
+        chosen[rng.permutation(mine)[: round(share * len(mine))]] = True
+    return chosen
 
 
 def score_folds(args):
@@ -234,6 +252,7 @@ def get_parser():
     parser.add_argument("--data", help="folder of python -m vision.split")
     for split in SPLITS:
         parser.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks that a published split has in {split}")
+    parser.add_argument("--curve", action="store_true", help="with --data: also with fewer train tracks")
     parser.add_argument("--folds", type=int, help="score on so many folds of the pictures")
     parser.add_argument("--repeats", type=int, default=1, help="with --folds: cut anew so often (default: 1)")
     parser.add_argument("--fold-seed", type=int, default=0, help="with --folds: of the cut (default: 0)")

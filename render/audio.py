@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,34 @@ def _check_whole(path):
         raise AudioError(f"is truncated: its header promises {declared} bytes, the file has {size}; copy it again")
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Keep the MP3 library from printing to stderr by itself; what is wrong is told in one line."""
-    sys.stderr.flush()
-    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nothing)
+class _Quiet:
+    """Keep the MP3 library from printing to stderr by itself; what is wrong is told in one line.
+
+    Files are read in threads too, and there is one stderr: the first that comes redirects it, the last
+    that leaves brings it back.
+    """
+
+    def __init__(self):
+        self._lock, self._inside, self._saved = threading.Lock(), 0, -1
+
+    def __enter__(self):
+        with self._lock:
+            if self._inside == 0:
+                sys.stderr.flush()
+                self._saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 2)
+                os.close(nothing)
+            self._inside += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                os.dup2(self._saved, 2)
+                os.close(self._saved)
+
+
+_quiet = _Quiet()
 
 
 def _reason(error):
@@ -94,7 +111,7 @@ def _sndfile_blocks(path, offset, duration):
 
     try:
         # Bytes, because a name that is not valid UTF-8 cannot be encoded the way soundfile does it.
-        with _quiet():  # whatever its ending: an MP3 may lie in a WAV
+        with _quiet:  # whatever its ending: an MP3 may lie in a WAV
             file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise AudioError(f"cannot be decoded ({_reason(error)})") from None
@@ -103,6 +120,8 @@ def _sndfile_blocks(path, offset, duration):
         file.close()
         raise AudioError("cannot be decoded (no header: not audio, or damaged)")
     sr = file.samplerate
+    # Only its library prints while it decodes, and what others say meanwhile would be lost.
+    quiet = _quiet if file.subtype.startswith("MPEG") else contextlib.nullcontext()
 
     def blocks():
         with file:
@@ -116,7 +135,7 @@ def _sndfile_blocks(path, offset, duration):
                 size = max(1, BLOCK_SAMPLES // file.channels)
                 done = 0
                 while done < wanted:
-                    with _quiet():
+                    with quiet:
                         block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
                     if len(block) == 0:
                         break
@@ -211,6 +230,31 @@ def decode(path, *, sr, offset=0.0, duration=None):
         source_sr, blocks = opener(path, offset, duration)
     except OSError as error:
         raise AudioError(f"cannot be read ({error.strerror or error})") from None
+    yield from to_mono(blocks, source_sr, sr, offset=offset)
+
+
+def to_mono(blocks, source_sr, sr, *, offset=0.0):
+    """Average channels and change the rate, block by block as they come.
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray, shape (n, channels), float32
+        Consecutive pieces of the signal.
+    source_sr, sr : int, in Hz
+        Its sampling rate, and the one to deliver.
+    offset : float, in seconds
+        Where in the track the first block begins, for messages.
+
+    Yields
+    ------
+    y : np.ndarray, shape (n,), float32
+        One piece a block; where the rate is changed, another at the end.
+
+    Raises
+    ------
+    AudioError
+        When there is no sample, one is NaN or infinity, or the rate is out of range.
+    """
     if not 1000 <= source_sr <= 768000:
         raise AudioError(f"has a sampling rate of {source_sr} Hz; expected 1000 to 768000")
     stream = None

@@ -147,6 +147,14 @@ def compute(path, settings, change=None):
     if change:
         y = np.concatenate(list(pieces))
         pieces = [augment.change_audio(y, sr=settings.sr, **change)]
+    return compute_pieces(pieces, settings)
+
+
+def compute_pieces(pieces, settings):
+    """Compute what a picture shows of audio that is decoded already.
+
+    `pieces` are consecutive pieces (n,) of the signal at ``settings.sr``, float32; for the rest see `compute`.
+    """
     if settings.kind == "features":
         y = np.concatenate(list(pieces))
         return stack.feature_stack(y, settings), not y.any()

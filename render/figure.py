@@ -6,20 +6,50 @@ import warnings
 import numpy as np
 
 from render import atomic, png
-from render.spectrogram import hz_to_mel
+from render.spectrogram import hz_to_mel, mel_to_hz
 
 #: Frequencies that the axis names, in Hz, where they are in range.
 TICKS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
-def _label_frequencies(axes, settings):
+def _mel_range(settings):
+    """The highest frequency in Hz, and both ends of the axis in Mels."""
     fmax = settings.sr / 2 if settings.fmax is None else settings.fmax
-    low, high = hz_to_mel(settings.fmin, htk=settings.htk), hz_to_mel(fmax, htk=settings.htk)
+    return fmax, hz_to_mel(settings.fmin, htk=settings.htk), hz_to_mel(fmax, htk=settings.htk)
+
+
+def frequency_ticks(settings):
+    """Frequencies that an axis of Mel bands names, and where they are.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of a picture of kind ``"mel"``.
+
+    Returns
+    -------
+    places : list of float
+        In bands, from -0.5, the lower edge of the lowest, to n_mels - 0.5.
+    hz : list of float
+        As many.
+    """
+    fmax, low, high = _mel_range(settings)
     shown = [hz for hz in TICKS if settings.fmin <= hz <= fmax] or [settings.fmin, fmax]
     # Band k peaks at the (k + 1)st of n_mels + 2 points that are even in Mels.
     places = [(hz_to_mel(hz, htk=settings.htk) - low) / (high - low) * (settings.n_mels + 1) - 1 for hz in shown]
     inside = [(place, hz) for place, hz in zip(places, shown, strict=True) if -0.5 <= place <= settings.n_mels - 0.5]
-    axes.set_yticks([place for place, _ in inside], [f"{hz:g}" for _, hz in inside])
+    return [place for place, _ in inside], [hz for _, hz in inside]
+
+
+def frequency_at(place, settings):
+    """The frequency in Hz at a place on an axis of Mel bands; see `frequency_ticks`."""
+    _, low, high = _mel_range(settings)
+    return float(mel_to_hz(low + (place + 1) / (settings.n_mels + 1) * (high - low), htk=settings.htk))
+
+
+def _label_frequencies(axes, settings):
+    places, hz = frequency_ticks(settings)
+    axes.set_yticks(places, [f"{value:g}" for value in hz])
     axes.set_ylabel("frequency (Hz)")
 
 

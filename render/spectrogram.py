@@ -41,6 +41,13 @@ def hz_to_mel(hz, *, htk=False):
     return hz / STEP if hz < CORNER else CORNER / STEP + math.log(hz / CORNER) / LOG_STEP
 
 
+def mel_to_hz(mels, *, htk=False):
+    """Mels to hertz, the inverse of `hz_to_mel`: an array for an array."""
+    if htk:
+        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    return np.where(mels < CORNER / STEP, mels * STEP, CORNER * np.exp(LOG_STEP * (mels - CORNER / STEP)))
+
+
 def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
     """Triangular Mel filters, as `librosa.filters.mel` makes them.
 
@@ -53,10 +60,7 @@ def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
     """
     fmax = sr / 2 if fmax is None else fmax
     mels = np.linspace(hz_to_mel(fmin, htk=htk), hz_to_mel(fmax, htk=htk), n_mels + 2)
-    if htk:
-        hz = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    else:
-        hz = np.where(mels < CORNER / STEP, mels * STEP, CORNER * np.exp(LOG_STEP * (mels - CORNER / STEP)))
+    hz = mel_to_hz(mels, htk=htk)
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
     rising = (bins - hz[:-2, None]) / np.diff(hz)[:-1, None]
     falling = (hz[2:, None] - bins) / np.diff(hz)[1:, None]

@@ -163,7 +163,7 @@ def _connect(scheduler):
     try:
         import distributed
     except ImportError:
-        raise InputError('--backend dask needs the distributed package: pip install "melvision[cluster]"') from None
+        raise InputError('--backend dask needs the distributed package: pip install -e ".[cluster]"') from None
     for name in "distributed", "distributed.client", "tornado.application":  # what matters is told in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -13,7 +13,7 @@ from conftest import BANDS, spectrogram_of, write_picture, write_tree
 from sklearn.metrics import accuracy_score
 
 from render.cli import InputError
-from vision import crossval, learn, report
+from vision import crossval, learn, page
 from vision.groups import read_groups
 from vision.pictures import read_folder
 
@@ -180,7 +180,7 @@ def test_no_model_has_seen_what_it_is_scored_on(images, artists, tmp_path, monke
 
 @pytest.mark.parametrize(
     ("owner", "name", "after", "left"),
-    [(crossval, "run_fold", 1, 2), (learn, "write_state", 3, 2), (report, "write_page", 0, 0)],
+    [(crossval, "run_fold", 1, 2), (learn, "write_state", 3, 2), (page, "write_page", 0, 0)],
     ids=["between folds", "within a fold", "before the report"],
 )
 def test_an_interrupted_one_goes_on(images, artists, whole, tmp_path, monkeypatch, owner, name, after, left):

@@ -109,7 +109,7 @@ def test_torchrun(data, tmp_path):
     assert len([line for line in lines if line.startswith("report: ")]) == 1
     assert lines[-1].startswith("test accuracy: ")
     expected = "config.json split.csv history.csv metrics.json model.pt evaluation_report.txt accuracy_plot.png"
-    expected += " loss_plot.png confusion_matrix.png predictions.csv report.html"
+    expected += " loss_plot.png confusion_matrix.png reliability_plot.png predictions.csv report.html"
     assert {path.name for path in (tmp_path / "run").iterdir()} == set(expected.split())
     assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 2
     history = rows_of(tmp_path / "run" / "history.csv")

@@ -9,7 +9,7 @@ from conftest import spectrogram_of, write_picture
 from PIL import Image
 
 from render import png
-from vision.pictures import read_folder
+from vision.pictures import read_folder, seconds_of
 from vision.pixels import load, pixel_hash
 
 PIXELS = png.palette("magma")[png.quantise(spectrogram_of("jazz", 0), vmin=-80, vmax=0)]
@@ -135,3 +135,9 @@ def test_equal_pixels_have_equal_hashes_whatever_the_file(tmp_path):
     other[5, 5, 0] ^= 1
     assert pixel_hash(Image.fromarray(other)) not in hashes
     assert pixel_hash(Image.fromarray(other.reshape(64, 128, 3))) != pixel_hash(Image.fromarray(other))
+
+
+def test_a_picture_that_says_it_spans_months_is_refused(tmp_path):
+    with pytest.raises(png.PictureError, match="says that it spans"):
+        seconds_of({"hop_length": 1 << 20, "sr": 1000}, 100_000)
+    assert seconds_of({"hop_length": 512, "sr": 22050}, 1292) == pytest.approx(30, abs=0.01)

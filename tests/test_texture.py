@@ -154,6 +154,17 @@ def test_silent_and_constant_pictures(side, level):
     assert found[BANDS:].max() < 10 and max(answers(found).values()) < 0.05, "nothing moves"
 
 
+@pytest.mark.parametrize("scale", SCALES[1:])
+def test_a_steady_sound_does_not_deviate(statistics, scale):
+    """Float32 must not leave rounding where nothing changes: it would differ from machine to machine."""
+    row, at = statistics(ripple(scale, 0))[0], 3 * BANDS + COEFFICIENTS * (COEFFICIENTS + 1) // 2 + COEFFICIENTS
+    for n_rates in (len(RATES) - 1, *(len(RATES), len(RATES) - 1) * (len(SCALES) - 1)):
+        deviations = row[at + POOLED * n_rates : at + 2 * POOLED * n_rates]
+        assert torch.allclose(deviations, torch.tensor(1e-2 + 1e-4).log(), atol=2e-3)
+        at += 2 * POOLED * n_rates
+    assert at == len(row)
+
+
 def test_float32_also_where_the_network_computes_in_bf16():
     module, x = Texture(SIDE, SIDE), torch.from_numpy(noise(2, 1, SIDE, SIDE))
     plain = module(x)

@@ -281,7 +281,7 @@ def free_port():
 @pytest.fixture
 def cluster(tmp_path):
     """A scheduler and two worker processes on loopback: (address, the workers' processes)."""
-    pytest.importorskip("distributed", reason='the Dask backend is an extra: pip install "melvision[cluster]"')
+    pytest.importorskip("distributed", reason='the Dask backend is an extra: pip install -e ".[cluster]"')
     address = f"tcp://127.0.0.1:{free_port()}"
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     processes, elsewhere = [], tmp_path / "elsewhere"
@@ -358,7 +358,7 @@ def test_a_cluster_without_workers_left_is_one_line(cluster, monkeypatch):
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
-    pytest.importorskip("distributed", reason='the Dask backend is an extra: pip install "melvision[cluster]"')
+    pytest.importorskip("distributed", reason='the Dask backend is an extra: pip install -e ".[cluster]"')
     assert workers.ANSWER_SECONDS == 10
     monkeypatch.setattr(workers, "ANSWER_SECONDS", 1)
     for address in f"tcp://127.0.0.1:{free_port()}", "nonsense":
@@ -370,7 +370,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r'pip install "melvision\[cluster\]"'):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[cluster\]"'):
         list(workers.run(double, [(1,)], 1, scheduler="tcp://127.0.0.1:1"))
 
 

@@ -1,10 +1,9 @@
 """Weights, class names and all that is needed to predict the same way, in one file."""
 
-import math
 import pickle
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,66 +11,9 @@ import torch
 from render import atomic
 from render.cli import InputError
 from vision import models
-from vision.transforms import RemoveBorder
+from vision.recipe import Recipe
 
 FORMAT = 2
-
-
-@dataclass
-class Recipe:
-    """How a model sees pictures. JSON-able.
-
-    Attributes
-    ----------
-    classes : list of str
-        Genres in the order of the logits. Never taken from a folder listing again.
-    model : dict
-        The arguments of `models.build`, less `n_classes`.
-    frames : list of dict
-        For `RemoveBorder`.
-    render : dict or None
-        How the train pictures were drawn, from their text chunks; None for other programs' pictures.
-    seconds : float
-        Length of track that a train picture spans.
-    window : float or None
-        Seconds that the network takes at once; None is a whole track.
-    drawn : list of 2 int, or None
-        Width and height at which another program drew the train pictures. Ours and audio are
-        drawn so too before they are resized: the network notices how columns and rows were dropped
-        or repeated.
-    about : dict
-        Run settings, versions, the kept epoch: for people, not for predicting.
-    """
-
-    classes: list
-    model: dict
-    frames: list = field(default_factory=list)
-    render: dict | None = None
-    seconds: float = 30.0
-    window: float | None = None
-    drawn: list | None = None
-    about: dict = field(default_factory=dict)
-
-    @property
-    def size(self):
-        """Height and width of the network's input, in pixels."""
-        return self.model["size"]
-
-    @property
-    def channels(self):
-        """1 for levels, 3 for colours."""
-        return self.model["channels"]
-
-    def width(self, seconds):
-        """Pixels that so many seconds take, at the network's `size`."""
-        if self.window:
-            return max(1, round(self.size * seconds / self.window))
-        # Whole tracks are made `size` wide; of a much longer one, each piece as long as those.
-        return self.size * max(1, round(seconds / self.seconds))
-
-    def remove_border(self):
-        """Return the margin remover as it was fitted."""
-        return RemoveBorder(self.frames)
 
 
 def build(recipe, weights=None):
@@ -150,16 +92,11 @@ def load(path):
         path = path / "model.pt"
     content = read(path)
     try:
-        recipe = Recipe(**content["recipe"])
-        if not all(isinstance(name, str) for name in recipe.classes) or not 0 < recipe.seconds < math.inf:
-            raise ValueError("classes or seconds")
-        if recipe.window is not None and not 0 < recipe.window < math.inf:
-            raise ValueError("window")
-        if recipe.drawn and not 0 < min(recipe.drawn) <= max(recipe.drawn) < 1 << 14:
-            raise ValueError("drawn")
+        recipe = Recipe.from_dict(content["recipe"])
         model = build(recipe)
+        # Those from before calibration have none.
+        content["weights"].setdefault("temperature", torch.ones(()))
         model.load_state_dict(content["weights"])
-        recipe.remove_border()
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise InputError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
     return model.to(memory_format=torch.channels_last).eval(), recipe

@@ -3,9 +3,11 @@
 import functools
 
 import numpy as np
+from PIL import Image
 
 from render import png
 
+WHITE = (255, 255, 255)
 #: Colormaps that are turned back into levels, the likeliest first.
 COLORMAPS = "magma viridis inferno plasma cividis turbo jet coolwarm gray".split()
 #: So many of the colours must be entries of a table to take the picture for exact.
@@ -21,7 +23,8 @@ NEAR = 12.0
 def _tables():
     """Every known colormap as (name, sorted 24-bit codes, the level of each code, tree of its colours).
 
-    Each comes twice: matplotlib rounds the colours of a mesh and cuts off those of an image.
+    Each comes twice: matplotlib rounds the colours of a mesh and cuts off those of an image. Codes
+    have red in their lowest byte.
     """
     import matplotlib
     from scipy.spatial import cKDTree
@@ -30,15 +33,39 @@ def _tables():
     for cmap in COLORMAPS:
         exact = matplotlib.colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255
         for table in (np.rint(exact).astype(np.int32), exact.astype(np.int32)):
-            codes = table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]
+            codes = table[:, 0] | table[:, 1] << 8 | table[:, 2] << 16
             codes, levels = np.unique(codes, return_index=True)
             tables.append((cmap, codes, levels.astype(np.uint8), cKDTree(table)))
     return tables
 
 
+@functools.cache
+def _levels_of_codes(number):
+    """What level each of all 24-bit codes is in a table, plus 256; 0 for what is not in it.
+
+    Searching the table for each pixel took longer than all else that is done to a picture. Of these 32 MB
+    the system gives out only the pages of colours that occur.
+    """
+    _, codes, levels, _ = _tables()[number]
+    found = np.zeros(1 << 24, np.uint16)
+    found[codes] = levels.astype(np.uint16) + 256
+    return found
+
+
+def _codes(pixels):
+    """24-bit codes of RGB pixels: (h, w, 3), uint8, to (h, w), int32, with red in the lowest byte."""
+    height, width = pixels.shape[:2]
+    if pixels.strides == (4 * width, 4, 1) and pixels.base is not None and pixels.base.shape == (height, width, 4):
+        wide = pixels.base
+    else:
+        wide = np.zeros((height, width, 4), np.uint8)
+        wide[..., :3] = pixels
+    return (wide.view("<u4")[..., 0] & 0xFFFFFF).astype(np.int32)
+
+
 def _split(codes):
     """24-bit codes to RGB rows: (n,) to (n, 3)."""
-    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
+    return np.stack([codes & 255, codes >> 8 & 255, codes >> 16], axis=-1)
 
 
 def colours_to_levels(pixels):
@@ -60,19 +87,19 @@ def colours_to_levels(pixels):
     cmap : str or None
         The table's name.
     """
-    wide = pixels.astype(np.int32)
-    codes = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    codes = _codes(pixels)
     sample = codes.ravel()[:: max(1, codes.size // 2000)]
     sample = sample[sample != 0xFFFFFF]
     # Two colours are in many tables; a picture of silence tells nothing.
     if len(np.unique(sample)) < 3:
         return None, None
-    for name, known, levels, tree in _tables():
+    for number, (name, known, _, tree) in enumerate(_tables()):
         if np.isin(sample, known).mean() >= EXACT_SHARE:
-            at = np.searchsorted(known, codes).clip(max=len(known) - 1)
-            found = levels[at]
-            odd = np.nonzero(known[at] != codes)  # silence, and blends along the edges of the axes
-            found[odd] = tree.query(wide[odd])[1]
+            found = _levels_of_codes(number)[codes]
+            unknown = found < 256
+            found = found.astype(np.uint8)  # the lower byte
+            if unknown.any():  # silence, and blends along the edges of the axes
+                found[unknown] = tree.query(pixels[unknown])[1]
             cmap = name
             break
     else:
@@ -107,12 +134,14 @@ def stretch(levels):
     low, high = int(levels.min()), int(levels.max())
     if high == low:
         return np.zeros_like(levels)
+    if (low, high) == (0, 255):
+        return levels
     table = np.rint((np.arange(256) - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
     return table[levels]
 
 
-def is_known_palette(values, cmap=None):
-    """Tell whether an indexed picture's palette is a known colormap, so that its indices are levels.
+def _palette_name(values, cmap=None):
+    """Name of the colormap that an indexed picture's palette is, so that its indices are levels.
 
     Parameters
     ----------
@@ -120,9 +149,54 @@ def is_known_palette(values, cmap=None):
         R, G, B, R, G, B ... as `PIL.Image.Image.getpalette` gives them.
     cmap : str, optional
         The one it must be, whether listed in `COLORMAPS` or not: what the picture's text chunk says.
+
+    Returns
+    -------
+    name : str or None
     """
     table = np.array(values or [], np.uint8)
     try:
-        return any(np.array_equal(table, png.palette(name).ravel()) for name in ([cmap] if cmap else COLORMAPS))
+        names = [cmap] if cmap else COLORMAPS
+        return next((name for name in names if np.array_equal(table, png.palette(name).ravel())), None)
     except (ValueError, TypeError):  # the chunk names no colormap
-        return False
+        return None
+
+
+def as_rgb(image):
+    """Pixels as RGB on white paper: (h, w, 3), uint8. What is transparent becomes white."""
+    transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+    # Four bytes a pixel are one number: `_codes` takes them as they lie in memory.
+    image = image.convert("RGBA")
+    if transparent and image.getchannel("A").getextrema()[0] < 255:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
+    return np.asarray(image)[..., :3]
+
+
+def read_levels(image):
+    """A picture's levels, where its colours have a known meaning.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Without its margin. Grey pictures hold levels already.
+
+    Returns
+    -------
+    pixels : np.ndarray, shape (h, w) or (h, w, 3), uint8
+        Levels as the picture has them, not stretched; RGB where the colours are of no known colormap.
+    cmap : str or None
+        The colormap, ``"gray"`` for grey; None with RGB.
+    """
+    if image.mode in ("L", "1"):
+        return np.asarray(image.convert("L")), "gray"
+    if image.mode == "P":
+        about = png.read_about(image)
+        cmap = _palette_name(image.getpalette("RGB"), about and about.get("cmap"))
+        if cmap:
+            return np.asarray(image), cmap
+    pixels = as_rgb(image)
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    if np.array_equal(red[0], green[0]) and np.array_equal(red, green) and np.array_equal(red, blue):
+        return red, "gray"
+    levels, cmap = colours_to_levels(pixels)
+    return (pixels, None) if levels is None else (levels, cmap)

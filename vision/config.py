@@ -181,3 +181,20 @@ def config_of(args):
     """Make the config that a parsed command line asks for."""
     given = {name: getattr(args, name) for name in Config.__dataclass_fields__ if hasattr(args, name)}
     return Config.from_recipe(**given)
+
+
+def command_of(config):
+    """The command that trains by this config: flags that differ from the recipe's, ready for a shell."""
+    import shlex
+
+    usual = Config.from_recipe(config.recipe)
+    words = ["python -m vision.train", "--recipe", config.recipe, "--data", shlex.quote(config.data)]
+    for name, value in vars(config).items():
+        if name in ("recipe", "data") or (value == getattr(usual, name) and name != "seed"):
+            continue
+        flag = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, shlex.quote(str(value))]
+    return " ".join(words)

@@ -27,7 +27,8 @@ def get_parser():
     parser.add_argument("--folds", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1, help="whole cross-validations, cut anew (default: 1)")
     parser.add_argument("--fold-seed", type=int, default=0, help="of the cut into folds (default: 0)")
-    parser.add_argument("--groups", metavar="FILE", help="lines of track,group, or Sturm's index: see vision.split")
+    told = "lines of track,group, or Sturm's index: see vision.split; may be given several times"
+    parser.add_argument("--groups", metavar="FILE", action="append", help=told)
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: runs/crossval-<recipe>)")
     add_flags(parser)
     parser.add_argument("--note", default="", help="a line to put on top of the report")
@@ -161,10 +162,10 @@ def main(argv=None):
     import numpy as np
 
     from vision import engine, metrics, pooled
-    from vision.groups import read_groups
+    from vision.groups import merge_groups, read_groups
     from vision.run import check_genres
 
-    groups = read_groups(args.groups) if args.groups else {}
+    groups = merge_groups([read_groups(path) for path in args.groups or ()])
     out = Path(args.out or f"runs/crossval-{config.recipe}")
     if (out / "summary.json").exists():
         raise InputError(f"{out}: is complete already; use another --out")
@@ -186,7 +187,8 @@ def main(argv=None):
     scored = np.flatnonzero(total.sum(axis=1))
     found = pooled.spread(accuracies)
     what = f"{args.folds} folds" + (f", {args.repeats} times" if args.repeats > 1 else "")
-    what += f", groups of {Path(args.groups).name}" if args.groups else ", duplicates kept together"
+    named = " and ".join(Path(path).name for path in args.groups or ())
+    what += f", groups of {named}" if named else ", duplicates kept together"
     lines = [pooled.line(f"Accuracy over {what}", found)]
     lines.append("Each model learned for its whole schedule: no epoch was chosen on what it is scored on.")
     about = {"config": asdict(config), "folds": args.folds, "repeats": args.repeats, "fold_seed": args.fold_seed}

@@ -200,13 +200,7 @@ def predict_proba(model, x, numbers=None, *, precision="fp32"):
     probabilities : torch.Tensor, shape (n, n_classes), float32
         On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
     """
-    numbers = range(len(x)) if numbers is None else numbers
-    windows = [(number, start) for number in numbers for start in x.starts(number)]
-    if not windows:
-        return torch.empty(0, 0)
-    found = torch.cat([part for _, part in predict_windows(model, x, windows, precision=precision)])
-    counts = [len(x.starts(number)) for number in numbers]
-    return torch.stack([part.double().mean(dim=0) for part in found.split(counts)]).float()
+    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, precision=precision), numbers)
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ def get_parser():
         description="Score a trained model on the test pictures of its data folder, or on any genre folder.",
         epilog="example: python -m vision.evaluate runs/classic-001 --data other_pictures",
     )
-    parser.add_argument("run", help="run folder of vision.train, or its model.pt")
+    parser.add_argument("run", help="run folder of vision.train, its model.pt, or an exported .onnx file")
     parser.add_argument("--data", help="folder with train, dev, test, or with genre folders (default: the run's own)")
     parser.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
@@ -47,7 +47,7 @@ def _find_pictures(args, recipe):
 
 
 def _trained_on(run, pictures):
-    """How many of the pictures are of tracks that the model was trained on."""
+    """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
     from vision.groups import track_key
 
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
@@ -57,7 +57,7 @@ def _trained_on(run, pictures):
         with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
             train = {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
     except (OSError, KeyError):
-        return 0
+        return None
     names = zip(pictures.y.tolist(), pictures.paths, strict=True)
     return sum((pictures.classes[label], track_key(path)) in train for label, path in names)
 
@@ -80,7 +80,9 @@ def main(argv=None):
     for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
         print(line, file=sys.stderr)
     trained = _trained_on(args.run, pictures)
-    if trained:
+    if trained is None:
+        print(f"note: no split.csv beside {args.run}: whether it was trained on these cannot be told", file=sys.stderr)
+    elif trained:
         print(f"note: {trained} of {len(pictures.y)} tracks were trained on: no fair figure", file=sys.stderr)
     probabilities = predictor.probabilities(pictures.x)
     y = pictures.y.numpy()

@@ -8,9 +8,8 @@ from torchvision.datasets import ImageFolder
 
 from render import png
 from render.cli import InputError, progress
-from vision.pixels import load, pixel_hash
+from vision.pixels import PICTURE_ENDINGS, load, pixel_hash
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
 
 

@@ -110,11 +110,13 @@ def tie(*labels_of):
 
 def _lines(path, what):
     try:
-        return Path(path).read_text("utf-8-sig").splitlines()
+        # Names of files may hold bytes that are no text.
+        text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text; expected {what}") from None
+    if "\0" in text:
+        raise InputError(f"{path}: is no text in UTF-8; expected {what}")
+    return text.splitlines()
 
 
 def read_list(path):
@@ -154,10 +156,10 @@ def read_groups(path):
     Raises
     ------
     InputError
-        When it cannot be read or has a line of another form.
+        When it cannot be read, has a line of another form, or has neither header nor groups.
     """
     what = "lines of track,group"
-    groups = {}
+    groups, header = {}, False
     lines = _lines(path, what)
     index = any(":::" in line for line in lines)
     rows = ([part.strip() for part in line.split(":::")] for line in lines) if index else csv.reader(lines)
@@ -168,9 +170,36 @@ def read_groups(path):
             raise InputError(f"{path}, line {number}: found {row[0]!r}; expected {what}")
         track, group = row[0].strip(), row[1].strip()
         if number == 1 and [track.lower(), group.lower()] == ["track", "group"]:
+            header = True
             continue
         if group:
             groups[_named_key(track)] = " ".join(group.casefold().split())
-    if not groups:
+    # With its header it is whole: `vision.check` found no two tracks that belong together.
+    if not groups and not header:
         raise InputError(f"{path}: names no group; expected {what}")
     return groups
+
+
+def merge_groups(tables):
+    """Join several groups files, say of artists and of near-duplicates, into one.
+
+    Parameters
+    ----------
+    tables : list of dict
+        Each from `read_groups`. A group of one name is one group, whatever file names it.
+
+    Returns
+    -------
+    groups : dict of str to str
+        As of one file: tracks that any of the files ties together are of one group.
+    """
+    keys = {key for table in tables for key in table}
+    # One file may name a track with its genre and another without.
+    entries = [
+        (key, group)
+        for key in sorted(keys)
+        for table in tables
+        if (group := table.get(key, table.get(key.partition("/")[2] or key)))
+    ]
+    numbers = tie([key for key, _ in entries], [group for _, group in entries])
+    return {key: entries[number][1] for (key, _), number in zip(entries, numbers, strict=True)}

@@ -98,3 +98,32 @@ def find_leaks(data, groups=None):
                 label = f" ({name})" if what == "one group" else ""
                 leaks.append(f"leak: {what}{label} in {' and '.join(sorted(one_a_side))}: {', '.join(pair)}")
     return leaks, [problem for _, problem in hashes if problem]
+
+
+def compare(sets):
+    """Look for leaks and duplicates among the pictures of a run, as its network sees them.
+
+    Parameters
+    ----------
+    sets : dict of str to Pictures
+        Train, dev and perhaps test, of the same classes.
+
+    Returns
+    -------
+    found : dict of str to list
+        ``tracks``, that are in more than one set by their names; ``equal_across`` and
+        ``equal_within``: pairs of paths whose decoded pictures are equal, in two sets and in one.
+    """
+    import hashlib
+
+    sides, first = defaultdict(set), {}
+    found = {"tracks": [], "equal_across": [], "equal_within": []}
+    for split, pictures in sets.items():
+        for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
+            sides[pictures.classes[label], track_key(path)].add(split)
+            digest = hashlib.blake2b(pictures.x[number].numpy(), digest_size=16).digest()
+            other_split, other = first.setdefault(digest, (split, path))
+            if other != path:
+                found["equal_within" if other_split == split else "equal_across"].append((other, path))
+    found["tracks"] = ["/".join(track) for track, splits in sides.items() if len(splits) > 1]
+    return found

@@ -61,6 +61,7 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
     criterion = torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=config.label_smoothing)
     history = []
     if state:
+        state["weights"].setdefault("temperature", torch.ones(()))  # begun before there was one
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]

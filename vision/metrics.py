@@ -17,8 +17,8 @@ def score(y, probabilities):
     -------
     scores : dict
         ``accuracy``, its 95 % ``interval`` (Wilson's), ``n``, ``macro_f1`` over the genres that
-        occur, ``top3`` (share of tracks whose genre is among the three likeliest) and ``loss``
-        (mean negative log likelihood).
+        occur, ``top3`` (share of tracks whose genre is among the three likeliest), ``loss`` (mean
+        negative log likelihood) and ``calibration_error`` (see `reliability`).
 
     Raises
     ------
@@ -43,7 +43,34 @@ def score(y, probabilities):
         "macro_f1": float(f1_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0)),
         "top3": float((ranked == y[:, None]).any(axis=1).mean()),
         "loss": float(log_loss(y, probabilities / probabilities.sum(axis=1, keepdims=True), labels=labels)),
+        "calibration_error": reliability(y, probabilities)["error"],
     }
+
+
+def reliability(y, probabilities, bins=10):
+    """How often the model is right when it is so sure.
+
+    The expected calibration error of Naeini, Cooper and Hauskrecht, "Obtaining Well Calibrated
+    Probabilities Using Bayesian Binning" (2015): tracks are sorted by the probability of their
+    likeliest genre into bins of equal width; it is the mean distance between that probability and the
+    share that is right, weighed by the tracks in each bin. A few tracks a bin make it too large.
+
+    Returns
+    -------
+    found : dict
+        ``error``, and for each bin with tracks in it ``confidence`` (mean probability), ``accuracy``
+        and ``n``: lists.
+    """
+    from sklearn.calibration import calibration_curve
+
+    y, probabilities = np.asarray(y), np.asarray(probabilities, np.float64)
+    confidence = probabilities.max(axis=1).clip(0, 1)
+    right = probabilities.argmax(axis=1) == y
+    accuracy, mean = calibration_curve(right, confidence, n_bins=bins, pos_label=True)
+    n = np.bincount(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence), minlength=bins)
+    n = n[n > 0]
+    error = float((np.abs(accuracy - mean) * n).sum() / n.sum())
+    return {"error": error, "confidence": mean.tolist(), "accuracy": accuracy.tolist(), "n": n.tolist()}
 
 
 def per_genre(y, probabilities, classes):

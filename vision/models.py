@@ -228,6 +228,8 @@ class Network(nn.Module):
     def __init__(self, net, normalize, texture=None):
         super().__init__()
         self.normalize, self.net, self.texture = normalize, net, texture
+        #: Divides the logits outside training; see `calibration.calibrate`.
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x):
         """Logits of pixels in [0, 1], shape (B, C, H, W).
@@ -235,18 +237,19 @@ class Network(nn.Module):
         Returns
         -------
         logits : torch.Tensor, shape (B, n_classes)
-            With texture: the logarithm of the weighted mean of both probabilities. In training, instead, both
+            With texture: of the weighted mean of both probabilities. In training, instead, both
             answers, (2, B, n_classes): each is to learn as if it were alone, or the one that learns
             sooner would leave nothing for the other.
         """
         logits = self.net(self.normalize(x))
         if self.texture is None:
-            return logits
+            return logits if self.training else logits / self.temperature
         second = self.texture(x).float()
         if self.training:
             return torch.stack([logits.float(), second])
         share = TextureHead.WEIGHT
-        return (share * second.softmax(dim=1) + (1 - share) * logits.float().softmax(dim=1)).clamp_min(1e-12).log()
+        mean = share * second.softmax(dim=1) + (1 - share) * logits.float().softmax(dim=1)
+        return mean.clamp_min(1e-12).log() / self.temperature
 
 
 def build(n_classes, *, name, channels, size, mean, std, dropout, texture, weights=None):

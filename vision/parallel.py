@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -20,7 +21,9 @@ def group():
     if world == 1:
         yield 0, 1
         return
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    # The others wait while the first scores and reports: for many pictures that is longer than the usual 10 minutes.
+    distributed.init_process_group(backend, timeout=timedelta(hours=12))
     try:
         yield distributed.get_rank(), world
     finally:

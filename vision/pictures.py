@@ -12,11 +12,12 @@ from joblib import Parallel, delayed
 from render import png
 from render.cli import InputError, progress
 from render.settings import Settings
-from vision.genres import GenreFolder
 from vision.pixels import load
 from vision.store import Store
 from vision.transforms import RemoveBorder, ToInput, match_channels, redraw
 
+#: Seconds that a picture may say that it spans: drawn out for the network, longer ones would fill the memory.
+LONGEST = 1e5
 #: How many pictures of one size are looked at to learn where its margins end, and how long tracks are.
 BORDER_SAMPLE = 256
 
@@ -104,8 +105,17 @@ class _ColoursMet(Exception):
 
 
 def seconds_of(about, width):
-    """Length of track that a picture of ours spans, of its text chunk and its width in pixels."""
-    return width * about["hop_length"] / about["sr"]
+    """Length of track that a picture of ours spans, of its text chunk and its width in pixels.
+
+    Raises
+    ------
+    png.PictureError
+        When it says that it spans more than `LONGEST`.
+    """
+    seconds = width * about["hop_length"] / about["sr"]
+    if seconds > LONGEST:
+        raise png.PictureError(f"says that it spans {seconds:.0f} s; expected at most {LONGEST:.0f}")
+    return seconds
 
 
 def median_seconds(paths, default):
@@ -186,6 +196,9 @@ def read_folder(
     InputError
         When there is no usable picture, or none of some genre that the folder names.
     """
+    # Here, because torchvision, whose ImageFolder it is, takes seconds to import, and predicting needs none of it.
+    from vision.genres import GenreFolder
+
     folder = GenreFolder(root, classes)
     remove_border = fit_border([path for path, _ in folder.samples], known=remove_border)
     frame = {"window": window, "track_seconds": track_seconds, "drawn": drawn}

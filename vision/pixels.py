@@ -7,6 +7,7 @@ from PIL import Image
 
 from render import png
 
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 #: Smaller pictures hold no spectrogram.
 MIN_SIDE = 4
 
@@ -63,7 +64,7 @@ def pixel_hash(image):
         32 hexadecimal digits (BLAKE2b).
     """
     rgba = image.convert("RGBA" if "A" in image.mode or "transparency" in image.info else "RGB")
-    if rgba.mode == "RGBA" and rgba.getextrema()[3] == (255, 255):
+    if rgba.mode == "RGBA" and rgba.getchannel("A").getextrema() == (255, 255):
         rgba = rgba.convert("RGB")
     head = f"{rgba.mode}{rgba.size}".encode()
     return hashlib.blake2b(head + rgba.tobytes(), digest_size=16).hexdigest()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from vision import metrics, report
+from vision import metrics, page, plots, report
 
 
 def spread(values):
@@ -66,15 +66,15 @@ def write(out, *, title, headline, lines, y, probabilities, paths, classes, summ
     pooled = metrics.score(y, probabilities)
     told = report.text_report({"all": pooled}, table, classes, "all", note=note)
     text = "\n".join(lines) + "\n" + told
-    report.write_text(out / "evaluation_report.txt", text)
-    report.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
+    page.write_text(out / "evaluation_report.txt", text)
+    plots.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
     report.write_predictions(out / "predictions.csv", {"held out": (paths, y, probabilities)}, classes)
     sections = {
         "Where it fails": [out / "confusion_matrix.png"],
         "Scores": [text],
         "What it depends on": [json.dumps(about, indent=1)],
     }
-    report.write_page(out / "report.html", out.resolve().name, headline, sections, note)
+    page.write_page(out / "report.html", out.resolve().name, headline, sections, note)
     # Last: it says that all is done.
-    report.write_text(out / "summary.json", json.dumps(summary | {"pooled": pooled, "about": about}, indent=1))
+    page.write_text(out / "summary.json", json.dumps(summary | {"pooled": pooled, "about": about}, indent=1))
     return text

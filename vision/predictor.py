@@ -1,20 +1,30 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
 import dataclasses
+import itertools
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image
 
-from render import audio, batch, png, tracks
+from render import audio, batch, png
 from render.cli import InputError
 from render.settings import Settings
-from vision import checkpoint, engine
-from vision.genres import PICTURE_ENDINGS
+from vision import engine, exported
 from vision.pictures import fit_border, seconds_of
-from vision.pixels import load
+from vision.pixels import PICTURE_ENDINGS, load
 from vision.store import Store
 from vision.transforms import ToInput, match_channels, redraw, to_tensor
+
+#: What `Predictor.read` raises of a file that cannot be used.
+UNUSABLE = (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError)
+
+
+#: Files read ahead of the network, and at a time: each long song takes some hundred MB while it is read.
+CHUNK, READERS = 32, min(8, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass
@@ -39,36 +49,16 @@ class Prediction:
     notes: list = dataclasses.field(default_factory=list)
 
 
-def find_files(paths):
-    """Pictures and audio among files and folders, folders searched to the bottom.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Files are taken whatever their ending; in folders, hidden and other files are passed over.
+def readable_endings():
+    """Name the files that can be read on this machine, by their endings.
 
     Returns
     -------
-    files : list of Path
-
-    Raises
-    ------
-    InputError
-        When a path is missing, or a folder holds nothing to predict on.
+    pictures, sounds : list of str
+        Lower case, with the dot. Sound that only ffmpeg decodes is among them where ffmpeg is installed.
     """
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            endings = (*PICTURE_ENDINGS, *audio.AUDIO_ENDINGS)
-            found = [file for file in tracks.walk(path) if file.suffix.lower() in endings]
-            if not found:
-                raise InputError(f"{path}: no picture and no audio in it")
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
-            raise InputError(f"{path}: there is no such file or folder")
-    return files
+    sounds = audio.AUDIO_ENDINGS if shutil.which("ffmpeg") else audio.SNDFILE_ENDINGS
+    return list(PICTURE_ENDINGS), sorted(sounds)
 
 
 class Predictor:
@@ -77,7 +67,8 @@ class Predictor:
     Parameters
     ----------
     run : str or Path
-        A run folder, its ``model.pt``, or a folder of runs that differ in their seed: their mean is given.
+        A run folder, its ``model.pt``, a folder of runs that differ in their seed: their mean is given, or
+        an ``.onnx`` file of `vision.export`.
     device : str
         ``"auto"``, or one to insist on.
 
@@ -85,8 +76,12 @@ class Predictor:
     ----------
     classes : list of str
         Genres, from the checkpoint.
-    recipe : checkpoint.Recipe
+    recipe : Recipe
         How the model sees pictures.
+    models : list of models.Network
+        Empty for an exported file, which has no layers to look into.
+    max_seconds : float or None
+        Refuse longer tracks, before more of them than that is decoded. None, the default, takes any length.
 
     Raises
     ------
@@ -96,18 +91,31 @@ class Predictor:
 
     def __init__(self, run, device="auto"):
         try:
-            self.device = engine.pick_device(device)
+            self.device = engine.pick_device("cpu" if device == "auto" and exported.is_exported(run) else device)
         except ValueError as error:
             raise InputError(error) from None
+        self.models, self._exported = [], None
+        if exported.is_exported(run):
+            if self.device.type != "cpu":
+                raise InputError(f"--device {device}: an exported file runs on the CPU; leave --device out")
+            self._exported = exported.load(run)
+            self.recipe = self._exported.recipe
+        else:
+            self.models, self.recipe = self._load(run)
+        self.classes = self.recipe.classes
+        self.max_seconds = None
+        self._remove_border = self.recipe.remove_border()
+        self._to_input = ToInput(self.recipe.size)
+
+    def _load(self, run):
+        # Here, because an exported file needs no networks of PyTorch's.
+        from vision import checkpoint
+
         runs = sorted(Path(run).glob("seed-*/model.pt")) if (Path(run) / "seeds.json").exists() else [run]
         if not runs:
             raise InputError(f"{run}: no run in it is done yet")
         loaded = [checkpoint.load(path) for path in runs]
-        self.models = [model.to(self.device) for model, _ in loaded]
-        self.recipe = loaded[0][1]
-        self.classes = self.recipe.classes
-        self._remove_border = self.recipe.remove_border()
-        self._to_input = ToInput(self.recipe.size)
+        return [model.to(self.device) for model, _ in loaded], loaded[0][1]
 
     def learn_borders(self, paths):
         """Learn margins of sizes that the model has not met, where several such pictures came together.
@@ -119,6 +127,11 @@ class Predictor:
         """
         pictures = [path for path in paths if path.suffix.lower() in PICTURE_ENDINGS]
         self._remove_border = fit_border(pictures, known=self._remove_border)
+
+    def _check_length(self, seconds):
+        # A picture's own text chunk tells how long it is, and may tell anything.
+        if self.max_seconds is not None and seconds > self.max_seconds:
+            raise ValueError(f"is longer than {self.max_seconds:g} s, the limit here; cut out a part of it")
 
     def _redraw(self, image, seconds):
         return redraw(image, self.recipe.drawn, seconds / self.recipe.seconds)
@@ -147,33 +160,94 @@ class Predictor:
         png.PictureError, audio.AudioError, ValueError
             When it cannot be used; the message says why, without the path.
         """
+        x, notes, _, _ = self.read_with_axes(path)
+        return x, notes
+
+    def read_with_axes(self, path):
+        """Bring one file to the network's input, and tell what its axes are.
+
+        Parameters
+        ----------
+        path : Path
+            As for `read`, and so are the errors.
+
+        Returns
+        -------
+        x, notes
+            As of `read`.
+        seconds : float
+            Length of the track; what other programs' pictures span is taken from the recipe.
+        settings : Settings or None
+            How it was drawn, which tells its frequencies; None for other programs' pictures.
+        """
         path = Path(path)
         if path.suffix.lower() in audio.AUDIO_ENDINGS:
-            return self._read_audio(path)
+            settings = self.settings
+            values, silent = batch.compute(path, settings)
+            seconds = values.shape[1] * settings.hop_length / settings.sr
+            return self.draw(values), ["silent"] if silent else [], seconds, settings
         image = load(path)
         about = png.read_about(image)
         if about:
             seconds = seconds_of(about, image.width)
-            return self._input(self._redraw(image, seconds), seconds), []
+            self._check_length(seconds)
+            return self._input(self._redraw(image, seconds), seconds), [], seconds, Settings.from_dict(about)
         box, known = self._remove_border.box(image)
         notes = [] if known else [f"of unknown size {image.width}x{image.height}; its margin was cut by its own edges"]
         image = image.crop(box)
         x = to_tensor(image)
         if len(x) > self.recipe.channels:
             notes.append("in colours of no known colormap; taken by their brightness")
-        return self._input(image, self.recipe.seconds), notes
+        x = self._to_input.resize(x, self.recipe.width(self.recipe.seconds))
+        return match_channels(x, self.recipe.channels), notes, self.recipe.seconds, None
 
-    def _read_audio(self, path):
-        settings = dataclasses.replace(Settings.from_dict(self.recipe.render or {}), duration=None)
-        values, silent = batch.compute(path, settings)
+    def read_samples(self, y, sr):
+        """Bring audio in memory to the network's input, drawn as a file of it would be.
+
+        Parameters
+        ----------
+        y : np.ndarray, shape (n,) or (n, channels), floating
+            The signal, nominally in [-1, 1].
+        sr : int, in Hz
+            Its sampling rate.
+
+        Returns
+        -------
+        x, notes
+            As of `read`, and so are the errors.
+        """
+        y = np.asarray(y)
+        if y.dtype.kind != "f" or y.ndim not in (1, 2):
+            raise ValueError(f"is {y.dtype} of shape {y.shape}; expected floats (n,) or (n, channels)")
+        self._check_length(len(y) / sr)
+        settings = self.settings
+        y = (y[:, None] if y.ndim == 1 else y).astype(np.float32, copy=False)
+        step = max(1, audio.BLOCK_SAMPLES // max(1, y.shape[1]))  # as a file is decoded
+        blocks = (y[at : at + step] for at in range(round(settings.offset * sr), len(y), step))
+        pieces = audio.to_mono(blocks, sr, settings.sr, offset=settings.offset)
+        values, silent = batch.compute_pieces(pieces, settings)
+        return self.draw(values), ["silent"] if silent else []
+
+    @property
+    def settings(self):
+        """How audio is drawn for this model: `Settings`."""
+        # A second more than allowed tells that it is too long; frames at both ends add a little to its length.
+        duration = self.max_seconds and self.max_seconds + 1
+        return dataclasses.replace(Settings.from_dict(self.recipe.render or {}), duration=duration)
+
+    def draw(self, values):
+        """Bring what `render.batch.compute` gives, shape (n_rows, n_frames), to the network's input, as `read` does."""
+        settings = self.settings
         levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
-        notes = ["silent"] if silent else []
         image = Image.fromarray(np.ascontiguousarray(levels), "L")
         seconds = image.width * settings.hop_length / settings.sr
-        return self._input(self._redraw(image, seconds), seconds), notes
+        self._check_length(seconds - 0.5)
+        return self._input(self._redraw(image, seconds), seconds)
 
     def probabilities(self, x):
         """The models' mean probabilities of pictures: a Store to (n, n_classes), float32."""
+        if self._exported:
+            return x.mean_over_windows(lambda windows: self._exported.predict_windows(x, windows)).numpy()
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([engine.predict_proba(model, x).numpy() for model in self.models], axis=0)
 
@@ -190,23 +264,29 @@ class Predictor:
         prediction : Prediction
             In the order of `paths`.
         """
-        batch, waiting = [], []
-        for path in paths:
-            try:
-                x, notes = self.read(path)
-                waiting.append((Prediction(Path(path), notes=notes), True))
-                batch.append(x)
-            except (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError) as error:
-                waiting.append((Prediction(Path(path), error=str(error) or type(error).__name__), False))
-            if len(waiting) >= engine.EVAL_BATCH:
-                yield from self._flush(batch, waiting)
-                batch, waiting = [], []
-        yield from self._flush(batch, waiting)
+        paths = iter(paths)
 
-    def _flush(self, batch, waiting):
-        x = Store.collect(batch, channels=self.recipe.channels, height=self.recipe.size)
-        found = iter(self.probabilities(x))
-        for prediction, usable in waiting:
-            if usable:
-                prediction.probabilities = next(found)
-            yield prediction
+        def read_some():
+            # Only a chunk is held at a time; it is read while the network works on the one before.
+            some = list(itertools.islice(paths, CHUNK))
+            threads = Parallel(n_jobs=READERS, prefer="threads", return_as="generator")
+            return threads(delayed(self.attempt)(path) for path in some) if some else None
+
+        ahead = read_some()
+        while ahead:
+            found, ahead = list(ahead), read_some()
+            usable = [x for _, x in found if x is not None]
+            x = Store.collect(usable, channels=self.recipe.channels, height=self.recipe.size)
+            probabilities = iter(self.probabilities(x))
+            for prediction, x in found:
+                if x is not None:
+                    prediction.probabilities = next(probabilities)
+                yield prediction
+
+    def attempt(self, path):
+        """Read one file: a `Prediction` that holds notes or an error, and `x` as of `read`, or None."""
+        try:
+            x, notes = self.read(path)
+            return Prediction(Path(path), notes=notes), x
+        except UNUSABLE as error:
+            return Prediction(Path(path), error=str(error) or type(error).__name__), None

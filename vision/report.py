@@ -1,107 +1,17 @@
 """What a run folder tells people: plots, a text report, a page, predictions."""
 
-import base64
 import csv
-import html
 import io
-import json
-from pathlib import Path
 
-import numpy as np
-
-from render import atomic
-from vision import metrics
-
-# Okabe and Ito's colours: told apart by colour-blind people, and in print by their line styles.
-TRAIN, DEV = ("#0072B2", "-"), ("#D55E00", "--")
-
-
-def _figure(width, height):
-    # The object interface: pyplot keeps every figure alive until it is told otherwise.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
-
-
-def _save(figure, path):
-    with atomic.replacing(path) as file:
-        figure.savefig(file, format="png")
-
-
-def plot_history(path, history, what, kept):
-    """Draw accuracy or loss of train and dev over the epochs.
-
-    Parameters
-    ----------
-    path : Path
-        PNG to write.
-    history : list of dict
-        Rows of ``history.csv``.
-    what : str
-        ``"accuracy"`` or ``"loss"``.
-    kept : int
-        The kept epoch, marked.
-    """
-    figure = _figure(6.4, 4)
-    axes = figure.add_subplot()
-    epochs = [row["epoch"] for row in history]
-    marker = "o" if len(history) < 3 else None
-    for split, (colour, style) in (("train", TRAIN), ("dev", DEV)):
-        label = "train (while learning, dropout on)" if split == "train" else "dev"
-        values = [row[f"{split}_{what}"] for row in history]
-        axes.plot(epochs, values, style, color=colour, label=label, marker=marker)
-    axes.axvline(kept, color="0.5", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy" if what == "accuracy" else "loss (cross entropy)")
-    if what == "accuracy":
-        axes.set_ylim(0, 1.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    _save(figure, path)
-
-
-def plot_confusion(path, counts, classes, title):
-    """Draw a confusion matrix: rows are true genres, colour the share of the row, numbers the counts.
-
-    Parameters
-    ----------
-    path : Path
-        PNG to write.
-    counts : np.ndarray, shape (n_classes, n_classes), int
-        From `metrics.confusion`.
-    classes : list of str
-        Genres.
-    title : str
-        Above the matrix.
-    """
-    n = len(classes)
-    side = max(4.0, 0.5 * n + 2)
-    figure = _figure(side + 1, side)
-    axes = figure.add_subplot()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if n <= 40:
-        for row, column in np.ndindex(n, n):
-            if counts[row, column]:
-                colour = "white" if share[row, column] > 0.5 else "black"
-                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
-    # Dollars would start a formula.
-    names = [name.encode(errors="replace").decode().replace("$", r"\$") for name in classes]
-    axes.set_xticks(range(n), names, rotation=45, ha="right")
-    axes.set_yticks(range(n), names)
-    axes.set_xlabel("predicted genre")
-    axes.set_ylabel("true genre")
-    axes.set_title(title)
-    figure.colorbar(image, label="share of the true genre", shrink=0.8)
-    _save(figure, path)
+from vision import metrics, page, plots, run_page
 
 
 def _score_line(split, scores, kept):
     low, high = scores["interval"]
     line = (
         f"{split:8} accuracy {scores['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, n = {scores['n']})  "
-        f"macro F1 {scores['macro_f1']:.3f}  top 3 {scores['top3']:.3f}"
+        f"macro F1 {scores['macro_f1']:.3f}  top 3 {scores['top3']:.3f}  "
+        f"calibration error {scores['calibration_error']:.3f}"
     )
     if kept and split == "dev":
         line += "  optimistic: dev chose the epoch"
@@ -145,53 +55,6 @@ def text_report(scores, table, classes, judged, *, note="", kept=None):
     return "\n".join(lines) + "\n"
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>melvision: {title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 46rem; padding: 1rem; color: #222; }}
-img {{ max-width: 100%; height: auto; }}
-pre {{ overflow-x: auto; background: #f5f5f5; padding: .7rem; font-size: .8rem; }}
-.big {{ font-size: 1.4rem; }} .note {{ border-left: .3rem solid #D55E00; padding-left: .7rem; }}
-</style></head><body>
-<h1>{title}</h1>
-{note}
-<p class="big">{headline}</p>
-{sections}
-</body></html>
-"""
-
-
-def write_page(path, title, headline, sections, note=""):
-    """Write a self-contained page.
-
-    Parameters
-    ----------
-    path : Path
-        HTML file to write.
-    title, headline, note : str
-        Plain text.
-    sections : dict of str to list
-        For each heading, in order: paths of PNG pictures, to be shown, and strings, as they are.
-    """
-    parts = []
-    for heading, contents in sections.items():
-        parts.append(f"<h2>{html.escape(heading)}</h2>")
-        for content in contents:
-            if isinstance(content, Path):
-                alt = content.stem.replace("_", " ")
-                parts.append(f'<img alt="{alt}" src="{_embed(content)}">')
-            else:
-                parts.append(f"<pre>{html.escape(content)}</pre>")
-    note = f'<p class="note">{html.escape(note)}</p>' if note else ""
-    title, headline = html.escape(title), html.escape(headline)
-    write_text(path, PAGE.format(title=title, note=note, headline=headline, sections="\n".join(parts)))
-
-
-def _embed(path):
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
 def write_predictions(path, sets, classes):
     """Write ``predictions.csv``: a line a track with its genre, the predicted one, and all probabilities.
 
@@ -210,24 +73,16 @@ def write_predictions(path, sets, classes):
     for split, (paths, y, probabilities) in sets.items():
         for file, label, p in zip(paths, y, probabilities, strict=True):
             writer.writerow([split, file, classes[label], classes[p.argmax()], *(f"{value:.4f}" for value in p)])
-    write_text(path, text.getvalue())
+    page.write_text(path, text.getvalue())
 
 
-def write_text(path, text):
-    """Write text, whole or not at all."""
-    with atomic.replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
-
-
-def write_run(out, *, classes, scores, history, about, judged, sets):
+def write_run(out, *, scores, history, about, judged, sets, probabilities, look):
     """Write all reports of a training run into its folder.
 
     Parameters
     ----------
     out : Path
         The run folder.
-    classes : list of str
-        Genres.
     scores : dict
         What ``metrics.json`` holds.
     history : list of dict
@@ -236,31 +91,24 @@ def write_run(out, *, classes, scores, history, about, judged, sets):
         Settings and versions.
     judged : str
         ``"test"``, or ``"dev"`` where there is no test.
-    sets : dict of str to tuple
-        As for `write_predictions`.
+    sets : dict of str to Pictures
+        Train, dev and perhaps test.
+    probabilities : dict of str to np.ndarray, shape (n, n_classes)
+        For each of them, and whatever else ``predictions.csv`` is to hold of dev.
+    look : callable
+        As for `run_page.write`.
     """
-    _, y, probabilities = sets[judged]
-    kept = scores["kept_epoch"]
-    note = about["config"]["note"]
-    table = metrics.per_genre(y, probabilities, classes)
-    text = text_report(scores, table, classes, judged, note=note, kept=kept)
-    write_text(out / "evaluation_report.txt", text)
+    pictures, p, kept = sets[judged], probabilities[judged], scores["kept_epoch"]
+    y, classes = pictures.y.numpy(), pictures.classes
+    table = metrics.per_genre(y, p, classes)
+    text = text_report(scores, table, classes, judged, note=about["config"]["note"], kept=kept)
+    page.write_text(out / "evaluation_report.txt", text)
     for what in ("accuracy", "loss"):
-        plot_history(out / f"{what}_plot.png", history, what, kept)
+        plots.plot_history(out / f"{what}_plot.png", history, what, kept)
     title = f"{judged} tracks, epoch {kept}"
-    plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
-    write_predictions(out / "predictions.csv", sets, classes)
-    low, high = scores[judged]["interval"]
-    headline = (
-        f"{scores[judged]['accuracy']:.1%} of {scores[judged]['n']} {judged} tracks right "
-        f"(95 % interval {low:.1%} to {high:.1%}; guessing one of {len(classes)} genres: {1 / len(classes):.0%})"
-    )
-    if judged == "dev":
-        headline += ". Optimistic: the same tracks chose the epoch, and there was no test folder"
-    sections = {
-        "Where it fails": [out / "confusion_matrix.png"],
-        "Scores": [text],
-        "How it learned": [out / "accuracy_plot.png", out / "loss_plot.png"],
-        "What it depends on": [json.dumps(about, indent=1)],
-    }
-    write_page(out / "report.html", out.resolve().name, headline, sections, note)
+    plots.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, p), classes, title)
+    plots.plot_reliability(out / "reliability_plot.png", metrics.reliability(y, p))
+    of_split = {split: sets.get(split, sets["dev"]) for split in probabilities}
+    table = {split: (found.paths, found.y.numpy(), probabilities[split]) for split, found in of_split.items()}
+    write_predictions(out / "predictions.csv", table, classes)
+    run_page.write(out, scores=scores, about=about, judged=judged, sets=sets, probabilities=p, look=look)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from render import atomic
 from render.cli import InputError
-from vision import checkpoint, engine, metrics, parallel, report
+from vision import attribution, checkpoint, engine, metrics, parallel, report
+from vision.calibration import calibrate
 from vision.genres import list_pictures
 from vision.leaks import train_splits
 from vision.learn import best, learn, read_state, threads_before, write_csv
 from vision.pictures import fit_border, median_seconds, read_folder
+from vision.predictor import Predictor
 
 #: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
 LAST = "dev_last"
@@ -156,16 +158,17 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
 def _finish(out, device, sets, history, last):
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, recipe = checkpoint.load(out)
-    model.to(device)
-    probabilities = {split: engine.predict_proba(model, pictures.x).numpy() for split, pictures in sets.items()}
-    sets = {**sets, LAST: sets["dev"]}
+    recipe.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
+    checkpoint.save(out / "model.pt", model, recipe)
+    predictor = Predictor(out, str(device))
+    probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = engine.predict_proba(last, sets["dev"].x).numpy()
-    scores = {split: metrics.score(sets[split].y.numpy(), p) for split, p in probabilities.items()}
+    scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
     judged = "test" if "test" in sets else "dev"
     report.write_run(
-        out, classes=recipe.classes, scores=scores, history=history, about=recipe.about, judged=judged,
-        sets={split: (pictures.paths, pictures.y.numpy(), probabilities[split]) for split, pictures in sets.items()},
+        out, scores=scores, history=history, about=predictor.recipe.about, judged=judged, sets=sets,
+        probabilities=probabilities, look=lambda x, label: attribution.look(predictor, x, label),
     )  # fmt: skip
     with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
         json.dump(scores, file, indent=1)

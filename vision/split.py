@@ -16,7 +16,7 @@ from pathlib import Path
 from render import atomic
 from render.cli import InputError, command
 from vision.assign import SPLITS, Row, compare_names, settle, straddling
-from vision.groups import is_copy, read_groups, read_list, track_key
+from vision.groups import is_copy, merge_groups, read_groups, read_list, track_key
 from vision.leaks import find_leaks, find_splits
 
 DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
@@ -235,7 +235,8 @@ def get_parser():
     parser.add_argument("-o", "--out", default="data", help="data folder (default: %(default)s)")
     parser.add_argument("--ratios", metavar="A/B/C", help="shares of train, dev and test (default: 80/10/10)")
     parser.add_argument("--seed", type=int, help="of the draw (default: 0)")
-    parser.add_argument("--groups", metavar="CSV", help="track,group lines, or Sturm's index: an artist stays together")
+    told = "track,group lines, or Sturm's index: an artist stays together; may be given several times"
+    parser.add_argument("--groups", metavar="CSV", action="append", help=told)
     for split in SPLITS:
         parser.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks that a published split has in {split}")
     parser.add_argument("--check", action="store_true", help="only look for leaks in folders that are split already")
@@ -258,7 +259,7 @@ def main(argv=None):
     args = get_parser().parse_args(argv)
     wanted = {}
     if args.groups:
-        wanted["groups"] = read_groups(args.groups)
+        wanted["groups"] = merge_groups([read_groups(path) for path in args.groups])
     if args.check:
         leaks, problems = find_leaks(args.images, wanted.get("groups", {}))
         for line in leaks + problems:

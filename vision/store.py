@@ -137,6 +137,30 @@ class Store:
         n = math.ceil(width / self.height - 0.25)  # a short rest is not worth a window of its own
         return torch.linspace(0, width - self.height, n).round().long().tolist()
 
+    def mean_over_windows(self, predict, numbers=None):
+        """Probabilities for each picture: the mean over its windows.
+
+        Parameters
+        ----------
+        predict : callable
+            Takes windows, (number, left edge) each, and yields some of them, in order, with their
+            probabilities, (n, n_classes), float32; see `engine.predict_windows`.
+        numbers : sequence of int, optional
+            Which pictures; by default all.
+
+        Returns
+        -------
+        probabilities : torch.Tensor, shape (n, n_classes), float32
+            Shape (0, 0) where there is nothing to do.
+        """
+        numbers = range(len(self)) if numbers is None else numbers
+        starts = [self.starts(number) for number in numbers]
+        if not starts:
+            return torch.empty(0, 0)
+        windows = [(number, start) for number, mine in zip(numbers, starts, strict=True) for start in mine]
+        found = torch.cat([part for _, part in predict(windows)])
+        return torch.stack([part.double().mean(dim=0) for part in found.split([len(mine) for mine in starts])]).float()
+
     def mean_and_std(self):
         """Mean and standard deviation of each channel's pixels, as shares of 255: two lists."""
         counts = np.zeros((self.channels, 256), np.int64)

@@ -16,6 +16,9 @@ NARROWEST = (1 / 64, 1 / 128)
 POOLED, BANDS, COEFFICIENTS = 16, 32, 24
 #: The picture's 256 levels span about 80 dB: the statistics are of decibels.
 DECIBELS = 80.0
+#: Added before a root, whose slope at 0 is infinite. A hair above 1e-8, which PyTorch's ONNX exporter takes for 0 and
+#: leaves out: silence would then be described differently there.
+LEAST = 1.0001e-8
 
 
 def gabor(length, centre, narrowest):
@@ -96,6 +99,7 @@ class Texture(nn.Module):
         counts = [len(matrix) for matrix in times]
         over_time = torch.block_diag(*[torch.full((n, 1), 1 / n) for n in counts])
         keep("over_time", over_time)
+        keep("every_time", (over_time > 0).T)
         # Along frequency alone and along time alone there is one direction; the first filter, 0 and 0, is the level.
         self.n_rates = len(RATES)
         for number, scale in enumerate(SCALES):
@@ -147,9 +151,10 @@ class Texture(nn.Module):
             both = [(a - b).square() + (d + c).square(), (a + b).square() + (d - c).square()]
         found = []
         for falling, power in enumerate(both):
-            pooled = getattr(self, f"pool_{number}") @ (power + 1e-8).sqrt()
+            pooled = getattr(self, f"pool_{number}") @ (power + LEAST).sqrt()
             mean = pooled @ self.over_time
-            deviation = (pooled.square() @ self.over_time - mean.square()).clamp_min(1e-8).sqrt()
+            # Not the mean square less the squared mean: of a steady sound, rounding is all that would be left.
+            deviation = ((pooled - mean @ self.every_time).square() @ self.over_time).clamp_min(1e-8).sqrt()
             # Of rate 0 there is one direction, and at scale 0 it is the level itself.
             first = 1 if number == 0 or falling else 0
             found += [(part[..., first:] + 1e-2).log() for part in (mean, deviation)]
@@ -158,4 +163,4 @@ class Texture(nn.Module):
 
 def _deviation(x):
     """Standard deviation over time: `Tensor.std` has no bias to choose in every exporter, and this is plain."""
-    return (x - x.mean(dim=2, keepdim=True)).square().mean(dim=2).add(1e-8).sqrt()
+    return (x - x.mean(dim=2, keepdim=True)).square().mean(dim=2).add(LEAST).sqrt()

@@ -5,21 +5,10 @@ from collections import Counter, defaultdict
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from render import png
-from vision.colours import colours_to_levels, is_known_palette, stretch
-
-WHITE = (255, 255, 255)
-
-
-def _as_rgb(image):
-    """Pixels as RGB on white paper: (h, w, 3), uint8. A transparent margin becomes a white one."""
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), rgba)
-    return np.asarray(image.convert("RGB"))
+from vision.colours import WHITE, as_rgb, read_levels, stretch
 
 
 def own_box(image):
@@ -38,17 +27,20 @@ def own_box(image):
         (left, top, right, bottom) of what lies inside the frame, as `PIL.Image.Image.crop` takes it.
         It can only be too small: silence drawn in the frame's colour looks like more frame.
     """
-    pixels = _as_rgb(image)
-    height, width = pixels.shape[:2]
+    width, height = image.size
     # Lossy formats ripple around edges.
     tolerance = 40 if image.format in ("JPEG", "WEBP") else 2
     whole = (0, 0, width, height)
+    corner = as_rgb(image.crop((0, 0, 1, 1)))[0, 0]
 
     def differs(part):
-        return (np.abs(part.astype(np.int16) - pixels[0, 0]) > tolerance).any(axis=-1)
+        return (np.abs(part.astype(np.int16) - corner) > tolerance).any(axis=-1)
 
-    if any(differs(edge).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
+    # The rest of the pixels is looked at only if these are of one colour.
+    edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
+    if any(differs(as_rgb(image.crop(edge))).any() for edge in edges):
         return None, whole
+    pixels = as_rgb(image)
     inside = differs(pixels)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) == 0:
@@ -205,22 +197,10 @@ def to_tensor(image):
     x : torch.Tensor, shape (1, h, w) or (3, h, w), uint8
         One channel of levels, stretched, or three of colour.
     """
-    levels = None
-    if image.mode in ("L", "1"):
-        levels = np.asarray(image.convert("L"))
-    elif image.mode == "P":
-        about = png.read_about(image)
-        if is_known_palette(image.getpalette("RGB"), about and about.get("cmap")):
-            levels = np.asarray(image)
-    if levels is None:
-        pixels = _as_rgb(image)
-        if (pixels == pixels[..., :1]).all():
-            levels = pixels[..., 0]
-        else:
-            levels, _ = colours_to_levels(pixels)
-    if levels is None:
+    pixels, cmap = read_levels(image)
+    if cmap is None:
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-    return torch.from_numpy(stretch(levels))[None]
+    return torch.from_numpy(np.array(stretch(pixels)))[None]
 
 
 def redraw(image, size, tracks=1.0):
@@ -261,7 +241,12 @@ class ToInput:
         `width` is `size` by default. A picture that takes less is repeated until it fills it: to
         stretch it would slow the music down.
         """
-        x = F.resize(to_tensor(image), [self.size, width or self.size], antialias=True)
+        return self.resize(to_tensor(image), width)
+
+    def resize(self, x, width=None):
+        """As calling it, for levels or colours: uint8 (channels, h, w)."""
+        # torchvision's resize is this, bit for bit, but takes seconds to import; predicting needs nothing else of it.
+        x = interpolate(x[None], (self.size, width or self.size), mode="bilinear", antialias=True)[0]
         if x.shape[-1] < self.size:
             x = x.repeat(1, 1, -(-self.size // x.shape[-1]))[..., : self.size]
         return x
@@ -287,4 +272,5 @@ def match_channels(x, channels):
         return x
     if channels == 3:
         return torch.from_numpy(png.palette("magma").copy())[x[0].long()].permute(2, 0, 1).contiguous()
-    return F.rgb_to_grayscale(x)
+    red, green, blue = x
+    return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).to(torch.uint8)[None]

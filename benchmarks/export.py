@@ -1,0 +1,109 @@
+"""How an exported file compares with the run it came from: size, speed, and time to the first answer.
+
+    python benchmarks/export.py RUN PICTURES [--rounds 5] [--limit 200] [--threads 1]
+
+The run is exported anew, to a temporary folder. Then, in turns:
+
+windows a second     `Predictor.probabilities` of pictures decoded beforehand, by PyTorch and by ONNX Runtime
+first answer         ``python -m vision.predict RUN_OR_FILE PICTURE`` as a whole process: seconds by the clock,
+                     and of processor time
+
+and the largest difference between the two's probabilities. fp32, on the CPU.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# Not this script's own folder, which has a render.py of its own.
+ROOT = str(Path(__file__).resolve().parents[1])
+sys.path[0] = ROOT
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from benchmarks.predict import processor_time  # noqa: E402
+from benchmarks.timing import in_turns, machine, spread  # noqa: E402
+from vision import engine, export  # noqa: E402
+from vision.files import find_files  # noqa: E402
+from vision.predictor import Predictor  # noqa: E402
+from vision.store import Store  # noqa: E402
+
+
+def size_of(run):
+    """Bytes of a file, or of all models in a run folder or a folder of seeds."""
+    models = [run] if run.is_file() else [*run.glob("model.pt"), *run.glob("seed-*/model.pt")]
+    return sum(path.stat().st_size for path in models)
+
+
+def in_memory(predictor, files):
+    """The pictures and sounds among files that can be used, and as what the network takes."""
+    good = [(found.path, found.probabilities is not None) for found in predictor.predict(files)]
+    good = [path for path, usable in good if usable]
+    pictures = (predictor.read(path)[0] for path in good)
+    return good, Store.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+
+
+def first_answers(run, file, picture, rounds):
+    """Seconds by the clock and of processor time of whole processes, in turns: two dicts by name."""
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    used = {"model.pt": [], "model.onnx": []}
+
+    def predict(name, path):
+        before = processor_time()
+        call = [sys.executable, "-m", "vision.predict", str(path), str(picture), "--device", "cpu"]
+        subprocess.run(call, check=True, capture_output=True, env=environment)
+        used[name].append(processor_time() - before)
+
+    clock = in_turns({"model.pt": lambda: predict("model.pt", run), "model.onnx": lambda: predict("model.onnx", file)},
+                     rounds)  # fmt: skip
+    return clock, {name: values[1:] for name, values in used.items()}
+
+
+def line(what, ours, theirs, digits=1):
+    """One comparison, with the ratio of the medians."""
+    ratio = statistics.median(theirs) / statistics.median(ours)
+    print(f"{what:34} {spread(ours, digits):28} {spread(theirs, digits):28} {ratio:5.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("pictures", type=Path, help="folder of pictures")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=200, help="files to predict, spread over the folder")
+    parser.add_argument("--threads", type=int, help="(default: torch's choice)")
+    args = parser.parse_args()
+    engine.use_threads(args.threads)
+    if args.threads:
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        start = time.perf_counter()
+        if export.main([str(args.run), "-o", str(file)]):
+            sys.exit(2)
+        print(f"exporting took {time.perf_counter() - start:.1f} s")
+        files = find_files([args.pictures])
+        files = files[:: -(-len(files) // args.limit)]
+        ours, theirs = Predictor(args.run, "cpu"), Predictor(file)
+        good, x = in_memory(ours, files)
+        n = sum(len(x.starts(number)) for number in range(len(x)))
+        times = in_turns({"a": lambda: ours.probabilities(x), "b": lambda: theirs.probabilities(x)}, args.rounds)
+        difference = np.abs(ours.probabilities(x) - theirs.probabilities(x)).max()
+        clock, used = first_answers(args.run, file, good[0], args.rounds)
+        print(machine(torch.device("cpu"), "fp32"))
+        print(f"{len(x)} files, {n} windows; {'':14} {'PyTorch':28} {'ONNX Runtime':28} ratio")
+        line("size in MiB", [size_of(args.run) / 2**20], [file.stat().st_size / 2**20])
+        line("windows a second", [n / value for value in times["a"]], [n / value for value in times["b"]])
+        line("first answer, s", clock["model.pt"], clock["model.onnx"])
+        line("first answer, s of processor time", used["model.pt"], used["model.onnx"])
+        print(f"their probabilities differ by at most {difference:.1g}")
+
+
+if __name__ == "__main__":
+    main()

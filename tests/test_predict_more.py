@@ -1,0 +1,411 @@
+"""Predicting: audio in memory, patterns, long songs over time, and folders that are watched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import spectrogram_of, write_picture
+from PIL import Image
+from test_train import band_noise, rows_of
+
+from render import audio
+from render.audio import AudioError
+from render.cli import InputError
+from vision import plots, predict, timeline, watch
+from vision.files import find_files
+from vision.predictor import Prediction, Predictor
+from vision.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return Predictor(trained / "run", "cpu")
+
+
+# Audio in memory
+
+
+@pytest.mark.parametrize("sr", [22050, 44100, 8000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_are_drawn_as_a_file_of_them_is(predictor, tmp_path, sr, channels):
+    y = np.stack([band_noise(genre, sr, 2.3) for genre in ("jazz", "metal")[:channels]], axis=1)
+    soundfile.write(tmp_path / "a.wav", y, sr, subtype="FLOAT")
+    expected, _ = predictor.read(tmp_path / "a.wav")
+    x, notes = predictor.read_samples(y, sr)
+    assert torch.equal(x, expected)
+    assert notes == []
+    if channels == 1:
+        assert torch.equal(predictor.read_samples(y[:, 0].astype(np.float64), sr)[0], expected)
+
+
+def test_samples_that_cannot_be_drawn(predictor):
+    assert predictor.read_samples(np.zeros(30000, np.float32), 22050)[1] == ["silent"]
+    for y, told in (
+        (np.zeros(0, np.float32), "holds no samples"),
+        (np.zeros(100, np.float32), "shorter than one window"),
+        (np.full(30000, np.nan, np.float32), "NaN or infinity"),
+        (np.zeros(30000, np.int16), "expected floats"),
+        (np.zeros((2, 3, 4), np.float32), "expected floats"),
+    ):
+        with pytest.raises((ValueError, AudioError), match=told):
+            predictor.read_samples(y, 22050)
+
+
+def test_the_offset_of_the_train_pictures_holds_for_samples(trained, tmp_path):
+    predictor = Predictor(trained / "run", "cpu")
+    predictor.recipe.render |= {"offset": 0.5}
+    y = band_noise("jazz", seconds=2.0)
+    soundfile.write(tmp_path / "a.wav", y, 22050, subtype="FLOAT")
+    assert torch.equal(predictor.read_samples(y, 22050)[0], predictor.read(tmp_path / "a.wav")[0])
+
+
+def test_reading_in_threads_leaves_stderr_as_it_was(tmp_path, capfd):
+    paths = []
+    for number in range(4):
+        paths.append(tmp_path / f"{number}.wav")
+        soundfile.write(paths[-1], np.zeros(3_000_000, np.float32), 22050)
+
+    def read(path):
+        for _ in audio.decode(path, sr=22050):
+            pass
+
+    for _ in range(5):
+        threads = [threading.Thread(target=read, args=[path]) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    print("still heard", file=sys.stderr, flush=True)
+    os.write(2, b"by both ways\n")
+    assert capfd.readouterr().err == "still heard\nby both ways\n"
+
+
+# Files, folders, patterns
+
+
+@pytest.fixture
+def songs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = "a.wav|b.mp3|notes.txt|deep/er/c.wav|song [live].wav|.hidden.wav|deep/er/d.wav.part"
+    for name in names.split("|"):
+        path = tmp_path / "songs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "songs"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["songs"], ["a.wav", "b.mp3", "deep/er/c.wav", "song [live].wav"]),
+        (["songs/*.wav"], ["a.wav", "song [live].wav"]),
+        (["songs/*"], ["a.wav", "b.mp3", "deep/er/c.wav", "song [live].wav"]),
+        (["songs/**"], ["a.wav", "b.mp3", "deep/er/c.wav", "song [live].wav"]),
+        (["songs/**/*.wav"], ["a.wav", "deep/er/c.wav", "song [live].wav"]),
+        (["songs/[ab].*"], ["a.wav", "b.mp3"]),
+        (["songs/song [live].wav"], ["song [live].wav"]),
+        (["songs/notes.txt"], ["notes.txt"]),
+        (["songs/b.mp3", "songs/?.*", "songs/b.mp3"], ["b.mp3", "a.wav"]),
+    ],
+)
+def test_patterns_that_the_shell_left(songs, given, expected):
+    found = [path.relative_to("songs").as_posix() for path in find_files(given)]
+    assert sorted(found) == sorted(expected)
+    assert found[0] == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("songs/*.flac", "no file matches"),
+        ("songs/*.txt", "nothing is a picture or audio"),
+        ("nowhere/**", "no file matches"),
+        ("songs/a.mp3", "no such file"),
+    ],
+)
+def test_patterns_that_match_nothing(songs, given, told):
+    with pytest.raises(InputError, match=told):
+        find_files([given])
+
+
+def test_a_broken_link_costs_only_itself(songs):
+    (songs / "gone.wav").symlink_to("nowhere.wav")
+    assert [path.name for path in find_files([songs / "gone.wav"])] == ["gone.wav"]
+
+
+# Genre over time
+
+
+@pytest.fixture(scope="module")
+def in_windows(trained):
+    """The model, told that what it learned on were 10 s: windows of 10 s are 32 pixels, as it is used to."""
+    predictor = Predictor(trained / "run", "cpu")
+    predictor.recipe.window, predictor.recipe.seconds = 10.0, 30.0
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def medley(tmp_path_factory):
+    """30 s of blues, then of metal, then of jazz."""
+    S_db = np.concatenate([spectrogram_of(genre, 0, 1292) for genre in ("blues", "metal", "jazz")], axis=1)
+    return write_picture(tmp_path_factory.mktemp("medley") / "medley.png", S_db)
+
+
+def test_a_medley_changes_where_it_changes(in_windows, medley):
+    predictor = in_windows
+    x, _ = predictor.read(medley)
+    times, probabilities = timeline.timeline(predictor, x)
+    assert times.dtype == probabilities.dtype == np.float32
+    assert times[0].tolist() == [0, 10]
+    assert times[-1, 1] == pytest.approx(90, abs=0.2)
+    assert np.diff(times[:, 0]).mean() == pytest.approx(1, abs=0.02)
+    assert np.abs(np.diff(times[:, 0]) - 1).max() <= 10 / 32, "a pixel"
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(times)), abs=1e-5)
+    alone = predictor.probabilities(Store.of(x[None, ..., :32]))[0]
+    assert probabilities[0] == pytest.approx(alone, abs=1e-6)
+    found = timeline.segments(times, probabilities)
+    assert [predictor.classes[label] for _, _, label, _ in found] == ["blues", "metal", "jazz"]
+    assert [end for _, end, _, _ in found] == pytest.approx([30, 60, 90], abs=4)
+    assert all(p > 0.5 for *_, p in found)
+    assert found[0][0] == 0
+    assert [start for start, *_ in found[1:]] == [end for _, end, *_ in found[:-1]]
+
+
+def test_a_stretch_too_short_to_be_sure_of_is_no_change():
+    times = np.stack([np.arange(60.0), np.arange(60.0) + 10], axis=1)
+    p = np.full((60, 2), 0.2)
+    p[:, 0] = 0.8
+    p[30:33] = [[0.4, 0.6]] * 3
+    assert [(start, end, k) for start, end, k, _ in timeline.segments(times, p)] == [(0, 69, 0)]
+    p[25:50] = [[0.05, 0.95]] * 25
+    found = timeline.segments(times, p)
+    assert [k for _, _, k, _ in found] == [0, 1, 0]
+    assert found[1][:2] == (29.5, 54.5)
+    assert timeline.segments(times[:1], p[:1]) == [(0, 10, 0, 0.8)]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_certain_windows_do_not_overflow(kept):
+    p = np.zeros((5, 3))
+    p[:, kept] = 1
+    times = np.stack([np.arange(5.0), np.arange(5.0) + 1], axis=1)
+    assert timeline.segments(times, p) == [(0, 5, kept, 1.0)]
+
+
+def test_long_tracks_get_fewer_windows_but_no_gaps(in_windows, medley, monkeypatch):
+    x, _ = in_windows.read(medley)
+    monkeypatch.setattr(timeline, "MAX_WINDOWS", 30)
+    assert len(timeline.timeline(in_windows, x)[0]) == 30
+    monkeypatch.setattr(timeline, "MAX_WINDOWS", 3)
+    times, _ = timeline.timeline(in_windows, x)
+    assert len(times) == 9
+    assert (times[1:, 0] <= times[:-1, 1]).all()
+
+
+def test_short_tracks_and_models_of_whole_tracks(trained, medley):
+    predictor = Predictor(trained / "run", "cpu")
+    x, _ = predictor.read(trained / "images" / "jazz" / "jazz.00001.png")
+    times, probabilities = timeline.timeline(predictor, x)
+    assert times.tolist() == [[0, pytest.approx(predictor.recipe.window)]]
+    assert predictor.classes[probabilities[0].argmax()] == "jazz"
+    predictor.recipe.window, predictor.recipe.seconds = None, 15.0
+    x, _ = predictor.read(medley)
+    times, probabilities = timeline.timeline(predictor, x)
+    assert times.tolist() == [[at, at + 15] for at in range(0, 90, 15)], "one answer a piece"
+
+
+def test_clock():
+    assert [timeline.clock(s) for s in (0, 59.4, 59.6, 187, 3599.7, 7384)] == [
+        "0:00", "0:59", "1:00", "3:07", "1:00:00", "2:03:04"
+    ]  # fmt: skip
+    assert timeline.clock(61.26, 1) == "1:01.3"
+    assert timeline.clock(61, hours=True) == "0:01:01"
+
+
+@pytest.mark.parametrize(("n_genres", "seconds"), [(3, 1), (50, 7200), (1, 180)])
+def test_timeline_plots_of_any_length_and_names(tmp_path, n_genres, seconds):
+    rng = np.random.default_rng(0)
+    starts = np.linspace(0, max(0, seconds - 1), 40)
+    times = np.stack([starts, starts + 1], axis=1)
+    names = [f"$\\frac{number}\n<b>" for number in range(n_genres)]
+    # Of many genres, each is at some time the one.
+    p = np.roll(np.eye(n_genres), 1, axis=0)[:40] if n_genres > 40 else rng.dirichlet(np.ones(n_genres), 40)
+    plots.plot_timeline(tmp_path / "a.png", times, p, names, "a\n$\udcff.mp3" * 20)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == 1080
+        assert image.height < 2000
+
+
+def test_timeline_on_the_command_line(trained, medley, tmp_path, capsys):
+    other = tmp_path / "other" / "medley.png"
+    other.parent.mkdir()
+    other.write_bytes(medley.read_bytes())
+    (tmp_path / "bad.png").write_bytes(b"no")
+    run, plots_folder = str(trained / "run"), tmp_path / "over time"
+    flags = [run, str(medley), str(other), str(tmp_path / "bad.png"), "--timeline", "--plots", str(plots_folder)]
+    assert predict.main(flags) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 8
+    assert [line[3] for line in lines[1:4]] == ["blues", "metal", "jazz"]
+    assert lines[1][:2] == ["0:00", "-"]
+    assert lines[3][2] == "1:30"
+    names = {"medley.png.png", "medley.png.csv", "medley.png (2).png", "medley.png (2).csv"}
+    assert {path.name for path in plots_folder.iterdir()} == names
+    rows = rows_of(plots_folder / "medley.png.csv")
+    assert list(rows[0]) == ["start", "end", "blues", "jazz", "metal"]
+    assert predict.main([*flags, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert [stretch["genre"] for stretch in told[0]["timeline"]] == ["blues", "metal", "jazz"]
+    assert told[2]["error"]
+    # The whole file's answer is that without --timeline.
+    assert predict.main([run, str(medley), "--json"]) == 0
+    [plain] = json.loads(capsys.readouterr().out)
+    assert plain["probabilities"] == pytest.approx(told[0]["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "nothing to predict; expected"),
+        (["a.wav", "--stdin"], "files and --stdin; expected"),
+        (["a.wav", "--rate", "8000"], "--rate: goes with --stdin"),
+        (["--stdin", "--csv", "x.csv"], "--csv: goes with"),
+        (["--watch", ".", "--timeline"], "--timeline: goes with files"),
+        (["a.wav", "--plots", "x"], "--plots: goes with --timeline"),
+        (["--stdin", "--rate", "10"], "expected 1000 to 768000"),
+        (["--watch", "nowhere"], "nowhere: there is no such folder"),
+    ],
+)
+def test_flags_that_do_not_go_together(trained, flags, told, capsys):
+    assert predict.main([str(trained / "run"), *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
+# Watching
+
+
+class Watcher:
+    """``--watch`` as a process of its own."""
+
+    def __init__(self, run, folder, *flags):
+        call = [sys.executable, "-m", "vision.predict", str(run), "--watch", str(folder), "--device", "cpu", *flags]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        )
+        self.folder = folder
+
+    def rows(self):
+        path = self.folder / "predictions.csv"
+        return rows_of(path) if path.exists() else []
+
+    def wait_for(self, n, name=None, seconds=60):
+        """Wait until the table has `n` rows, the last of a file of this name."""
+        end = time.monotonic() + seconds
+        while len(rows := self.rows()) < n or name not in (None, rows[-1]["file"]):
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < end, self.rows()
+            time.sleep(0.1)
+
+    def stop(self, how):
+        self.process.send_signal(how)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out.splitlines(), err
+
+
+def test_what_is_dropped_in_is_predicted_once(trained, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    soundfile.write(folder / "first.wav", band_noise("jazz"), 22050)
+    (folder / "bad.mp3").write_bytes(b"nothing")
+    (folder / "coming.wav.part").write_bytes(b"later")
+    (folder / "empty.wav").write_bytes(b"")
+    (folder / ".hidden.wav").write_bytes(b"x")
+    watcher = Watcher(trained / "run", folder)
+    watcher.wait_for(2)
+    # A file that takes its time to arrive.
+    soundfile.write(tmp_path / "slow.wav", band_noise("metal"), 22050)
+    content = (tmp_path / "slow.wav").read_bytes()
+    with open(folder / "deep" / "slow.wav", "wb") as file:
+        for part in range(8):
+            file.write(content[part * len(content) // 8 : (part + 1) * len(content) // 8])
+            file.flush()
+            time.sleep(0.4)
+    watcher.wait_for(3)
+    # Replaced under its name: another file.
+    soundfile.write(folder / "first.wav", band_noise("blues", seconds=3.0), 22050)
+    watcher.wait_for(4)
+    code, lines, err = watcher.stop(signal.SIGKILL)
+    assert [line.split()[1] for line in lines] == ["jazz", "metal", "blues"]
+    assert err.count("failed:") == 1, "the bad one, and no half of the slow one"
+    # Torn by the kill, perhaps.
+    with open(folder / "predictions.csv", "ab") as file:
+        file.write(b"deep/slow.wav,12,4")
+    watcher = Watcher(trained / "run", folder, "--json")
+    soundfile.write(folder / "last.wav", band_noise("metal"), 22050)
+    watcher.wait_for(5, "last.wav")
+    time.sleep(2.5)
+    code, lines, err = watcher.stop(signal.SIGINT)
+    assert code == 130
+    [only] = [json.loads(line) for line in lines]
+    assert (Path(only["file"]).name, only["predicted"]) == ("last.wav", "metal")
+    assert "failed" not in err
+    rows = rows_of(folder / "predictions.csv")
+    names = ["bad.mp3", "first.wav", "deep/slow.wav", "first.wav", "last.wav"]
+    assert [row["file"] for row in rows] == names
+    assert [row["predicted"] for row in rows] == ["", "jazz", "metal", "blues", "metal"]
+    assert "cannot be decoded" in rows[0]["error"]
+
+
+def test_the_table_goes_on_where_it_was_cut_off(tmp_path):
+    path, folder = tmp_path / "t.csv", tmp_path / "in"
+    classes = ["a,b", "new\nline"]
+    table = watch.Table(path, folder, classes)
+    odd = folder / os.fsdecode(b'x, "y"\n\xff.wav')
+    table.add(Prediction(odd, np.array([0.25, 0.75])), (10, 123))
+    table.add(Prediction(folder / "b.wav", error="is\nbad"), (11, -5))
+    whole = path.read_bytes()
+    for n in range(len(whole) + 1):
+        path.write_bytes(whole[:n])
+        again = watch.Table(path, folder, classes)
+        ends = [at + 1 for at, byte in enumerate(whole) if byte == ord("\n")]
+        assert again.knows(odd, (10, 123)) == (n >= ends[1]), n
+        assert again.knows(folder / "b.wav", (11, -5)) == (n >= ends[2])
+        assert not again.knows(odd, (10, 124))
+        assert path.read_bytes() == whole[: max(end for end in [ends[0], *ends] if end <= max(n, ends[0]))]
+    with pytest.raises(InputError, match="is not the table"):
+        watch.Table(path, folder, ["others"])
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_for_later(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"1")
+
+    class Slow:
+        n = 0
+
+        def learn_borders(self, paths):
+            pass
+
+        def predict(self, paths):
+            self.n += 1
+            if self.n == 1:
+                path.write_bytes(b"12")
+            yield Prediction(paths[0], np.array([1.0]))
+
+    table = watch.Table(tmp_path / "t.csv", tmp_path, ["a"])
+    slow = Slow()
+    assert next(watch.watch(slow, tmp_path, table, pause=0.01)).path == path
+    assert slow.n == 2
+    assert [row["bytes"] for row in rows_of(tmp_path / "t.csv")] == ["2"]

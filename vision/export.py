@@ -1,0 +1,45 @@
+"""Command line: ``python -m vision.export runs/x -o model.onnx``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from render.cli import InputError, command
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vision.export",
+        description="Write a trained model as one ONNX file, with class names and the preparation of pictures in "
+        "its metadata: for vision.predict and vision.evaluate, and for every program with an ONNX runtime. The file "
+        "is written only if it answers as the model does.",
+        epilog="example: python -m vision.export runs/standard-001 -o model.onnx",
+    )
+    parser.add_argument("run", help="run folder of vision.train, its model.pt, or a folder of seeds: their mean")
+    parser.add_argument("-o", "--out", metavar="FILE", help="(default: model.onnx in the run folder)")
+    return parser
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0."""
+    args = get_parser().parse_args(argv)
+    run = Path(args.run)
+    out = Path(args.out or (run if run.is_dir() else run.parent) / "model.onnx")
+    from vision import exported
+    from vision.predictor import Predictor
+
+    if not exported.is_exported(out) or out.is_dir():
+        raise InputError(f"-o {out}: expected a file that ends in {exported.ENDING}")
+    if exported.is_exported(run):
+        raise InputError(f"{run}: is exported already; expected a run folder or its model.pt")
+    predictor = Predictor(run, "cpu")
+    difference = exported.save(out, predictor.models, predictor.recipe)
+    n, n_classes = len(predictor.models), len(predictor.classes)
+    print(f"{run}: {n} model{'s' * (n > 1)}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
+    print(f"ONNX Runtime's probabilities of trial pictures differ from PyTorch's by at most {difference:.1g}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Command line: ``python -m vision.serve runs/x``, a page to drop songs and pictures onto."""
+
+import argparse
+import errno
+import importlib.util
+import os
+import sys
+
+from render.cli import InputError, command
+
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+EPILOG = """\
+example: python -m vision.serve runs/standard-001
+
+programs ask by form, one file or several, and get a list with an answer a file:
+  curl -F file=@song.mp3 -F file=@picture.png http://127.0.0.1:8765/api/predict
+  [{"file": "song.mp3", "predicted": "pop", "probabilities": {"pop": 0.91, ...}, "notes": [],
+    "length": 182.4, "seconds": 0.2}, {"file": "picture.png", "error": "...", "seconds": 0.001}]
+"length" is the track's and "seconds" what the answer took. More comes on demand, joined by &:
+  ?timeline=true  "timeline": {"times": [[0, 10], [1, 11], ...], "probabilities": {"pop": [...], ...},
+                  "segments": [{"start": 0, "end": 182.4, "genre": "pop"}]}
+  ?picture=true   "picture": what the network saw, a PNG as a data URI
+  ?heat=true      "heat": a PNG that greys out what it did not look at; takes many times as long
+A request that is refused as a whole gets {"error": "..."} and a status of 400 or more.
+  curl http://127.0.0.1:8765/health
+  {"status": "ok", "model": "standard-001", "classes": [...], "version": "...", ...}
+"""
+
+
+def get_parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m vision.serve",
+        description="Serve a page on this machine: drop a song or a spectrogram picture, or record, and see the "
+        "genre, what the model looked at, and the genre over time. Nothing that is sent is kept.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", help="run folder of vision.train, a folder of seeds, or an exported .onnx file")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                        help="where to listen (default: %(default)s, for this machine only; 0.0.0.0: for everybody "
+                        "who can reach it)")  # fmt: skip
+    parser.add_argument("--port", type=int, default=8765, help="default: %(default)s; 0 takes a free one")
+    parser.add_argument("--max-mb", type=float, default=100, help="largest request (default: %(default)s)")
+    parser.add_argument("--max-seconds", type=float, default=3600, help="longest track (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    return parser
+
+
+def _check_extra():
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
+    if missing:
+        told = " and ".join(name.replace("_", "-") for name in missing)
+        raise InputError(f'vision.serve needs {told}; install the extra: pip install -e ".[web]"')
+
+
+def _listen(host, port):
+    import socket
+
+    try:
+        if not 0 <= port < 1 << 16:
+            raise OSError("expected 0 to 65535")
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, UnicodeError) as error:
+        # Python's own text of some of these repeats the address.
+        told = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else error
+        raise InputError(f"--host {host} --port {port}: {told}; choose another, such as --port 0") from None
+
+
+def _read_score(run):
+    """How good the run was, of its metrics.json, in a few words; empty where there is none."""
+    import json
+    from pathlib import Path
+
+    try:
+        metrics = json.loads((Path(run) / "metrics.json").read_text("utf-8"))
+        split = "test" if "test" in metrics else "dev"
+        return f"right for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _names_of_this_machine():
+    """By which others call it; any other name might be an attacker's that leads here."""
+    import socket
+
+    name, whole = socket.gethostname().lower(), socket.getfqdn().lower()
+    return {name, whole, name.split(".")[0] + ".local"}
+
+
+@command
+def main(argv=None):
+    """Run the command; returns 0 when it is stopped."""
+    args = get_parser().parse_args(argv)
+    for name in ("max_mb", "max_seconds"):
+        if not 0 < getattr(args, name) <= 1e6:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name):g}: expected above 0 to 1000000")
+    _check_extra()
+    import ipaddress
+    import socket
+    from pathlib import Path
+
+    # Taken first: loading a model only to learn that the port is in use would waste seconds.
+    with _listen(args.host, args.port) as listener:
+        import uvicorn
+
+        from vision.predictor import Predictor
+        from vision.web import create_app
+
+        address, port = listener.getsockname()[:2]
+        public = not ipaddress.ip_address(address).is_loopback
+        app = create_app(
+            Predictor(args.run, args.device),
+            max_bytes=round(args.max_mb * 1e6),
+            max_seconds=args.max_seconds,
+            name=Path(args.run).resolve().name.encode(errors="backslashreplace").decode(),
+            score=_read_score(args.run),
+            names={"localhost", args.host.lower()} | (_names_of_this_machine() if public else set()),
+        )
+        shown = socket.gethostname() if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
+        print(f"http://{shown}:{port}/  (Ctrl-C stops it)", flush=True)
+        if public:
+            print("note: everybody who can reach this machine can use it", file=sys.stderr)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
+        leave = server.handle_exit
+
+        def handle_exit(sig, frame):
+            app.state.answers.stop()  # uvicorn waits for what is being computed before it tells the application
+            leave(sig, frame)
+
+        server.handle_exit = handle_exit
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
