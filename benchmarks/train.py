@@ -94,7 +94,7 @@ class Usual:
 def vgg(n_classes, channels, size):
     """The network of the classic recipe."""
     mean, std = [0.5] * channels, [0.25] * channels
-    how = {"name": "vgg_dense", "dropout": 0.5, "texture": False}
+    how = {"name": "vgg_dense", "dropout": 0.5, "texture": 0}
     return models.build(n_classes, channels=channels, size=size, mean=mean, std=std, **how)
 
 
@@ -193,7 +193,7 @@ def epoch_shares(args, device):
     train, n_classes = sets["train"], len(sets["train"].classes)
     model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
     model = model.to(device, memory_format=torch.channels_last)
-    engine.spread_statistics(model, train.x)
+    engine.fit_texture(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
     order = torch.randperm(len(train.y))

@@ -195,7 +195,7 @@ def test_a_track_without_content_has_no_evidence(model, level):
 
 def test_colours_have_maps_too():
     torch.manual_seed(0)
-    built = models.build(3, name="cnn3", channels=3, size=32, mean=[0.5] * 3, std=[0.2] * 3, dropout=0.0, texture=False)
+    built = models.build(3, name="cnn3", channels=3, size=32, mean=[0.5] * 3, std=[0.2] * 3, dropout=0.0, texture=0)
     x = torch.randint(0, 256, (3, 32, 80), dtype=torch.uint8)
 
     def predict(store):
@@ -217,7 +217,7 @@ def test_evidence_is_in_bits():
     assert np.isfinite(attribution.evidence(np.array([0.0, 1.0]))).all()
 
 
-@pytest.mark.parametrize("texture", [False, True])
+@pytest.mark.parametrize("texture", [0, 5])
 @pytest.mark.parametrize(
     "name", [*models.MODELS, "resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "alexnet"]
 )
@@ -242,7 +242,7 @@ def test_every_model_has_a_map(name, texture):
 
 def test_grad_cam_is_the_formula_of_the_paper():
     torch.manual_seed(3)
-    built = models.build(4, name="vgg", channels=1, size=64, mean=[0.4], std=[0.2], dropout=0.5, texture=True).eval()
+    built = models.build(4, name="vgg", channels=1, size=64, mean=[0.4], std=[0.2], dropout=0.5, texture=5).eval()
     x = torch.randint(0, 256, (1, 64, 64), dtype=torch.uint8)
     maps = built.net.features(built.normalize(engine.to_pixels(x[None], torch.device("cpu")))).detach().requires_grad_()
     pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
@@ -254,7 +254,7 @@ def test_grad_cam_is_the_formula_of_the_paper():
 
 
 def test_a_transformer_has_no_map():
-    built = models.build(3, name="vit_b_32", channels=1, size=224, mean=[0.4], std=[0.2], dropout=0.0, texture=False)
+    built = models.build(3, name="vit_b_32", channels=1, size=224, mean=[0.4], std=[0.2], dropout=0.0, texture=0)
     with pytest.raises(ValueError, match="no convolutional network"):
         attribution.feature_layer(built.eval(), 224)
 

@@ -56,11 +56,12 @@ def changed(file, tmp_path):
 def learnt(name, texture, pictures, channels=1):
     """A model that took a few steps on some pictures, and its recipe."""
     torch.manual_seed(0)
-    arguments = {"name": name, "channels": channels, "size": pictures.x.height, "texture": texture, "dropout": 0.1}
+    points = len(engine.texture_windows(pictures.x)) if texture else 0
+    arguments = {"name": name, "channels": channels, "size": pictures.x.height, "texture": points, "dropout": 0.1}
     mean, std = pictures.x.mean_and_std()
     recipe = checkpoint.Recipe(pictures.classes, arguments | {"mean": mean, "std": std}, window=5.0)
     model = checkpoint.build(recipe)
-    engine.spread_statistics(model, pictures.x)
+    engine.fit_texture(model, pictures.x, pictures.y)
     for _ in range(3):
         engine.train_one_epoch(
             model, pictures.x, pictures.y, order=torch.randperm(len(pictures.y)), batch_size=8,
@@ -257,7 +258,7 @@ REFUSED = [
     (set_recipe(drawn=["a"]), "its recipe is damaged"),
     (set_recipe(frames=[{"size": 1}]), "its recipe is damaged"),
     (set_recipe(render={"sr": 1}), "its recipe is damaged (--sr"),
-    (set_recipe(model={"size": 64, "channels": 1}), "its graph does not fit its recipe"),
+    (set_recipe(model={"size": 64, "channels": 1, "texture": 0}), "its graph does not fit its recipe"),
     (set_recipe(model={"size": 1 << 40, "channels": 1}), "its recipe is damaged (size)"),
     (set_recipe(classes=["one"]), "not a row of genres"),
 ]

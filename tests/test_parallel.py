@@ -191,12 +191,12 @@ def taught(path=None):
     torch.manual_seed(0)
     x = Store.of(torch.randint(0, 256, (13, 1, 32, 32), dtype=torch.uint8))
     y = torch.arange(13) % 3
-    model = models.build(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=True)
+    model = models.build(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=13)
     model.__class__ = Still
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    engine.spread_statistics(model, x)
+    engine.fit_texture(model, x, y)
     weight = torch.tensor([0.5, 1.0, 2.0])
     cpu = torch.device("cpu")
     with parallel.group() as (rank, world):
@@ -216,7 +216,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, together):
     alone, (loss, accuracy) = taught()
     assert together(taught_to, str(tmp_path / "weights")) == [0, 0], together.read(0, "err")
     torch.manual_seed(0)
-    fresh = models.build(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=True)
+    fresh = models.build(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=13)
     for rank in range(2):
         weights, found = torch.load(tmp_path / f"weights{rank}.pt")
         assert found == pytest.approx([loss, accuracy], abs=1e-5)

@@ -300,7 +300,7 @@ def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
     theirs = read_folder(tmp_path / "theirs", size=32)
     assert theirs.drawn == [150, 300]
     assert theirs.render is None
-    model = {"name": "vgg", "size": 32, "channels": 1, "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": False}
+    model = {"name": "vgg", "size": 32, "channels": 1, "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": 0}
     recipe = checkpoint.Recipe(theirs.classes, model, drawn=theirs.drawn, seconds=400 * 512 / 22050)
     checkpoint.save(tmp_path / "model.pt", checkpoint.build(recipe), recipe)
     predictor = Predictor(tmp_path, "cpu")
@@ -462,7 +462,7 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("texture", [False, True])
+@pytest.mark.parametrize("texture", [0, 8])
 @pytest.mark.parametrize("name", list(models.MODELS))
 def test_overfits_eight_pictures(name, texture):
     torch.manual_seed(0)
@@ -472,7 +472,7 @@ def test_overfits_eight_pictures(name, texture):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    engine.spread_statistics(model, x)
+    engine.fit_texture(model, x, y)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(80):
         loss, accuracy = engine.train_one_epoch(

@@ -239,7 +239,7 @@ def grad_cam(models, x, label):
 
     After Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
     (2017), computed by captum. It explains a network's convolutions only. Texture statistics, most of the answer of
-    the standard recipe (`TextureHead.WEIGHT`), have no gradient: `look` explains all.
+    the standard recipe (`Network.TEXTURE`), have no gradient: `look` explains all.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from render.cli import InputError
 from vision import models
 from vision.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 
 
 def build(recipe, weights=None):
@@ -94,8 +94,6 @@ def load(path):
     try:
         recipe = Recipe.from_dict(content["recipe"])
         model = build(recipe)
-        # Those from before calibration have none.
-        content["weights"].setdefault("temperature", torch.ones(()))
         model.load_state_dict(content["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise InputError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None

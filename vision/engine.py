@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from vision import augment
+from vision.kernel import POINTS
 
 #: Pictures scored at a time; it changes no result, only the memory taken.
 EVAL_BATCH = 64
@@ -117,8 +118,7 @@ def train_one_epoch(
     Parameters
     ----------
     model : nn.Module
-        On its device, in which memory format one likes. Its logits are (B, n_classes), or
-        (k, B, n_classes) where it gives `k` answers that are each to be right.
+        On its device, in which memory format one likes. Its logits are (B, n_classes).
     x : Store
         Pictures.
     y : torch.Tensor, shape (n,), int64
@@ -151,7 +151,7 @@ def train_one_epoch(
     -------
     loss, accuracy : float
         Means over this process's share of the epoch, as the network was while it learned (dropout
-        on, pictures blended).
+        on, pictures blended, no second opinion).
     """
     model.train()
     device = next(model.parameters()).device
@@ -168,13 +168,12 @@ def train_one_epoch(
         pixels = augment.mask(pixels, masks).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
             logits = model(pixels)
-        answers = logits.float().view(-1, len(mine), n_classes)
         # The mean over the whole batch: processes average their gradients afterwards.
-        loss = sum(criterion(answer, target) for answer in answers) / len(answers) * world / len(chosen)
+        loss = criterion(logits.float(), target) * world / len(chosen)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        correct = (answers.detach().softmax(dim=2).mean(dim=0).argmax(dim=1) == labels).sum()
+        correct = (logits.detach().argmax(dim=1) == labels).sum()
         total += torch.stack([loss.detach() * len(chosen) / world, correct.float(), torch.ones_like(loss) * len(mine)])
     loss, correct, n = total.tolist()
     return loss / n, correct / n
@@ -235,8 +234,14 @@ def predict_windows(model, x, windows, *, precision="fp32"):
         yield part, logits.float().softmax(dim=1).cpu()
 
 
-def spread_statistics(model, x):
-    """Fit the scale of a model's texture statistics to windows of the train pictures, up to 4000.
+def texture_windows(x):
+    """Windows of train pictures, (number, left edge) each, that texture is learned from: up to `kernel.POINTS`."""
+    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
+    return windows[:: -(-len(windows) // POINTS)]
+
+
+def fit_texture(model, x, y, class_weight=None):
+    """Solve a model's second opinion, where it has one, for windows of the train pictures.
 
     Parameters
     ----------
@@ -244,18 +249,21 @@ def spread_statistics(model, x):
         With or without texture; on its device.
     x : Store
         Train pictures.
+    y : torch.Tensor, shape (n,), int64
+        Labels.
+    class_weight : torch.Tensor, shape (n_classes,), optional
+        How much each genre counts.
     """
     if model.texture is None:
         return
-    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
-    windows = windows[:: -(-len(windows) // 4000)]
+    windows = texture_windows(x)
     device = next(model.parameters()).device
     with torch.inference_mode():
         found = [
             model.texture.texture(to_pixels(x.cut(*zip(*windows[at : at + EVAL_BATCH], strict=True)), device))
             for at in range(0, len(windows), EVAL_BATCH)
         ]
-    model.texture.fit(torch.cat(found))
+    model.texture.fit(torch.cat(found), y[[number for number, _ in windows]], class_weight)
 
 
 def seed_everything(seed, epoch, rank=0):

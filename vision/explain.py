@@ -71,7 +71,7 @@ def _explain(predictor, read, p, bands, label, with_cam):
     """All that the plot of a track shows, as `Explanation`, less its name."""
     from vision import attribution
     from vision.heatmaps import Explanation
-    from vision.models import TextureHead
+    from vision.models import Network
     from vision.store import Store
 
     x, _, seconds, settings = read
@@ -87,7 +87,7 @@ def _explain(predictor, read, p, bands, label, with_cam):
         settings=settings, classes=predictor.classes, probabilities=p, label=label,
         heat=attribution.look(predictor, x, label),
         cam=attribution.grad_cam(predictor.models, x, label) if with_cam else None,
-        share=1 - TextureHead.WEIGHT if textured else 1.0,
+        share=1 - Network.TEXTURE if textured else 1.0,
         bands=bands, times=attribution.occlusion(predictor.probabilities, x, label, bands=1, times=times)[0],
     )  # fmt: skip
 

@@ -61,13 +61,12 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
     criterion = torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=config.label_smoothing)
     history = []
     if state:
-        state["weights"].setdefault("temperature", torch.ones(()))  # begun before there was one
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
         say(f"resumed after epoch {len(history)} of {config.epochs}")
     else:
-        engine.spread_statistics(model, train.x)
+        engine.fit_texture(model, train.x, train.y, weight)
     wrapped = parallel.wrap(model, device, world)
     for epoch in range(len(history) + 1, config.epochs + 1):
         if config.patience and dev and history and len(history) - best(history) >= config.patience:

@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from vision.texture import Texture
+from vision.kernel import TextureHead
 
 #: A convolution of so many channels, or "M" for halving by max pooling.
 VGG_WIDTHS = [64, "M", 128, "M", 256]
@@ -175,45 +175,8 @@ def torchvision_model(name, n_classes, *, weights=None, dropout=None):
     return Colours(net)
 
 
-class TextureHead(nn.Module):
-    """A small network on the statistics of a picture's texture.
-
-    Parameters
-    ----------
-    n_classes : int
-        Genres.
-    size : int
-        Height and width of the pictures, in pixels.
-    """
-
-    #: Statistics further out than so many standard deviations say no more.
-    FURTHEST = 5.0
-    #: How much its probabilities count beside the network's, which are less often right.
-    WEIGHT = 0.7
-
-    def __init__(self, n_classes, *, size):
-        super().__init__()
-        self.texture = Texture(size, size)
-        n = self.texture.n_statistics
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("std", torch.ones(n))
-        layers = [nn.Dropout(0.5), nn.Linear(n, 512), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Dropout(0.5)]
-        self.classifier = nn.Sequential(*layers, nn.Linear(512, n_classes))
-
-    @torch.no_grad()
-    def fit(self, statistics):
-        """Learn mean and deviation of the train pictures' statistics, (n, n_statistics)."""
-        self.mean.copy_(statistics.mean(dim=0))
-        self.std.copy_(statistics.std(dim=0).clamp_min(1e-6))
-
-    def forward(self, x):
-        with torch.no_grad():
-            statistics = (self.texture(x) - self.mean) / self.std
-        return self.classifier(statistics.clamp(-self.FURTHEST, self.FURTHEST))
-
-
 class Network(nn.Module):
-    """A network and, beside it, a head on texture statistics, each with its own answer.
+    """A network and, beside it, an opinion from texture statistics.
 
     Parameters
     ----------
@@ -221,9 +184,12 @@ class Network(nn.Module):
         Normalised pictures to logits.
     normalize : Normalize
         For `net` only.
-    texture : TextureHead or None
+    texture : kernel.TextureHead or None
         The second opinion.
     """
+
+    #: How much the second opinion's probabilities count: it is right more often than the network.
+    TEXTURE = 0.7
 
     def __init__(self, net, normalize, texture=None):
         super().__init__()
@@ -237,18 +203,16 @@ class Network(nn.Module):
         Returns
         -------
         logits : torch.Tensor, shape (B, n_classes)
-            With texture: of the weighted mean of both probabilities. In training, instead, both
-            answers, (2, B, n_classes): each is to learn as if it were alone, or the one that learns
-            sooner would leave nothing for the other.
+            In training the network's alone: it learns as if there were no other, which has nothing
+            left to learn. Else, with texture, of the weighted mean of both probabilities.
         """
         logits = self.net(self.normalize(x))
-        if self.texture is None:
-            return logits if self.training else logits / self.temperature
-        second = self.texture(x).float()
         if self.training:
-            return torch.stack([logits.float(), second])
-        share = TextureHead.WEIGHT
-        mean = share * second.softmax(dim=1) + (1 - share) * logits.float().softmax(dim=1)
+            return logits
+        if self.texture is None:
+            return logits / self.temperature
+        mean = self.TEXTURE * self.texture(x).softmax(dim=1)
+        mean = mean + (1 - self.TEXTURE) * logits.float().softmax(dim=1)
         return mean.clamp_min(1e-12).log() / self.temperature
 
 
@@ -269,8 +233,8 @@ def build(n_classes, *, name, channels, size, mean, std, dropout, texture, weigh
         For `Normalize`.
     dropout : float, in [0, 1)
         Before the last layer.
-    texture : bool
-        Whether texture statistics are fed beside it.
+    texture : int
+        Train windows that a second opinion, from texture statistics, compares with; 0 for none.
     weights : str, optional
         For `torchvision_model`.
 
@@ -285,7 +249,7 @@ def build(n_classes, *, name, channels, size, mean, std, dropout, texture, weigh
         net = MODELS[name](n_classes, channels=channels, size=size, dropout=dropout)
     else:
         net = torchvision_model(name, n_classes, weights=weights, dropout=dropout)
-    head = TextureHead(n_classes, size=size) if texture else None
+    head = TextureHead(n_classes, size=size, points=texture) if texture else None
     network = Network(net, Normalize(mean, std), head).eval()
     try:
         with torch.no_grad():

@@ -65,6 +65,7 @@ class Recipe:
             "drawn": not recipe.drawn or 0 < min(recipe.drawn) <= max(recipe.drawn) < LARGEST,
             "size": type(recipe.size) is int and 0 < recipe.size < LARGEST,
             "channels": recipe.channels in (1, 3),
+            "texture": type(recipe.model.get("texture")) is int and 0 <= recipe.model["texture"] <= LARGEST,
             "about": isinstance(recipe.about, dict),
         }
         for name, good in rules.items():

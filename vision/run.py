@@ -64,7 +64,8 @@ def make_recipe(config, train, remove_border, window, about):
     """Describe the model for this data; pixel figures are those of the train pictures."""
     mean, std = train.x.mean_and_std()
     model = {"name": config.model, "channels": train.x.channels, "size": config.size, "mean": mean, "std": std}
-    model |= {"dropout": config.dropout, "texture": config.texture}
+    model["dropout"] = config.dropout
+    model["texture"] = len(engine.texture_windows(train.x)) if config.texture else 0
     seconds = train.seconds or config.track_seconds
     frames = remove_border.frames
     return checkpoint.Recipe(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
