@@ -10,7 +10,8 @@ speed     images a second of training a VGG (`vgg_dense`, one channel, Adam, bat
           (b) ours: decoded once beforehand, the precision that pays on this machine; the network of (a)
 accuracy  seconds until dev accuracy first reaches --accuracy, everything included but the imports:
           (a) as above with dev scored after each epoch; (c) `vision.run.fit` with the standard recipe, its
-          network, windows, schedule and files of a run folder. A seed a round.
+          network, windows, schedule and files of a run folder; (d) the same without its second opinion,
+          which is solved before the first epoch: the network alone. A seed a round.
 epoch     what an epoch of the standard recipe is made of: input (windows cut, stretched and brought to
           floats), augmentation, the network alone on windows cut beforehand, and the rest
 """
@@ -145,8 +146,8 @@ def usual_until(args, folders, device, seed):
     return time.perf_counter() - start, len(accuracies), max(accuracies)
 
 
-def ours_until(args, seed):
-    """Train as ``vision.train`` does; returns seconds, epochs and the best dev accuracy."""
+def ours_until(args, seed, **settings):
+    """Train as ``vision.train`` does, with some other settings; returns seconds, epochs and the best dev accuracy."""
     start = time.perf_counter()
     rows = []
     with tempfile.TemporaryDirectory() as out:
@@ -162,7 +163,7 @@ def ours_until(args, seed):
         def accuracy():
             return max(float(row["dev_accuracy"]) for row in rows)
 
-        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device)
+        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, **settings)
         with contextlib.suppress(_Enough):
             run.fit(config, out, say=say)
         return time.perf_counter() - start, len(rows), accuracy()
@@ -171,9 +172,10 @@ def ours_until(args, seed):
 def until_accuracy(args, folders, device):
     """Seconds to a dev accuracy, the usual loop against the standard recipe."""
     print(f"\nSeconds to dev accuracy {args.accuracy}, decoding and scoring included, a seed a round")
-    found = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": []}
+    found = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": [], "(d) ours: --no-texture": []}
     for seed in range(args.rounds):
-        measured = usual_until(args, folders, device, seed), ours_until(args, seed)
+        usual = usual_until(args, folders, device, seed)
+        measured = usual, ours_until(args, seed), ours_until(args, seed, texture=False)
         for name, result in zip(found, measured, strict=True):
             found[name].append(result)
     for name, results in found.items():
@@ -181,8 +183,8 @@ def until_accuracy(args, folders, device):
         short = sum(value < args.accuracy for value in accuracies)
         told = f"; NOT REACHED in {short} of {len(results)}" if short else ""
         print(f"{name:36} {spread(seconds)} s, {spread(epochs, 0)} epochs, reached {spread(accuracies, 3)}{told}")
-    a, c = (statistics.median(seconds for seconds, _, _ in results) for results in found.values())
-    print(f"(a) / (c): {a / c:.2f}")
+    a, c, d = (statistics.median(seconds for seconds, _, _ in results) for results in found.values())
+    print(f"(a) / (c): {a / c:.2f}    (a) / (d): {a / d:.2f}")
 
 
 def epoch_shares(args, device):
@@ -229,8 +231,7 @@ def epoch_shares(args, device):
         for pixels, target in zip(windows, targets, strict=True):
             with engine.autocast(device, precision):
                 logits = model(pixels)
-            answers = logits.float().view(-1, len(pixels), n_classes)
-            loss = sum(criterion(answer, target) for answer in answers) / len(answers) / len(pixels)
+            loss = criterion(logits.float(), target) / len(pixels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -35,7 +35,7 @@ class Config:
     weights : str
         Pretrained weights of a torchvision model, or empty.
     texture : bool
-        Whether texture statistics are fed beside the network.
+        Whether support vector machines on texture statistics give a second opinion.
     window : float
         Seconds of a track that the network takes at once; 0 is the whole track.
     size : int
@@ -151,7 +151,7 @@ def add_flags(parser):
 
     of_recipe("--model", str, "vgg, vgg_dense, cnn2, cnn3, crnn, or one of torchvision's, such as resnet18")
     add("--weights", default="", help="pretrained weights of a torchvision model, such as DEFAULT: downloaded")
-    add("--texture", action=argparse.BooleanOptionalAction, help="statistics of texture beside the model")
+    add("--texture", action=argparse.BooleanOptionalAction, help="a second opinion on texture beside the model")
     of_recipe("--window", float, "seconds that the model takes at once, 0: the whole track")
     of_recipe("--size", int, "side of the model's input in pixels")
     of_recipe("--epochs", int, "how often each track is seen")
