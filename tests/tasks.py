@@ -21,8 +21,29 @@ def double(x):
 
 
 def nap_and_tell(seconds):
-    """Whatever is slept longer comes later."""
     time.sleep(seconds)
+    return os.getpid()
+
+
+def after(flag, function, *args):
+    """Wait for a file, and then call a function."""
+    while not flag.exists():
+        time.sleep(0.01)
+    return function(*args)
+
+
+def note_and(path, function, *args):
+    """Add a line to a file, and then call a function."""
+    with open(path, "a") as file:
+        file.write("tried\n")
+    return function(*args)
+
+
+def meet(folder, n):
+    """Wait until so many processes are here; tells which this one is."""
+    (folder / str(os.getpid())).touch()
+    while len(os.listdir(folder)) < n:
+        time.sleep(0.01)
     return os.getpid()
 
 
@@ -59,10 +80,12 @@ def babble():
 
 
 def hang_with_a_child(folder, how):
-    """Start a program, as for ffmpeg, and never return."""
+    """Start a program, as for ffmpeg, and never return; once two have."""
     program = subprocess.Popen(["sleep", "1000"])
     (folder / f"{os.getpid()}.part").write_text(f"{os.getpid()} {program.pid}")
     (folder / f"{os.getpid()}.part").rename(folder / f"{os.getpid()}.pids")
+    while len(list(folder.glob("*.pids"))) < 2:
+        time.sleep(0.01)
     if how == "asleep":
         time.sleep(1000)
     sum(itertools.repeat(1))
