@@ -3,11 +3,18 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from render import png
 from render.spectrogram import Settings
+
+# A slow or busy machine is no failure.
+hypothesis.settings.register_profile(
+    "any speed", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 DATA = Path(os.environ.get("MELVISION_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
