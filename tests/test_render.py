@@ -56,16 +56,11 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def render(genres, out, capsys, monkeypatch):
+def render(genres, out, capsys, draw_here):
     """Run the command on `genres`; returns its exit code, what it printed and what it complained of.
 
     In this process and not in workers, so that tests can put something else in the place of a function.
     """
-
-    def draw_here(function, tasks, jobs, **kwargs):
-        return ((number, function(*task)) for number, task in enumerate(tasks))
-
-    monkeypatch.setattr(workers, "run", draw_here)
 
     def run(*flags, genres=genres, out=out):
         code = main([str(genres), "-o", str(out), "-j1", *map(str, flags)])
