@@ -3,11 +3,24 @@
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
+from render.child import THREADS
 
-from render import png
-from render.spectrogram import Settings
+# Before numpy and torch are imported: threads that wait for each other make tests many times slower where others
+# compute as well, such as the tests in another process.
+os.environ.update({name: os.environ.get(name, n) for name, n in THREADS.items()})
+
+import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from render import png, workers  # noqa: E402
+from render.spectrogram import Settings  # noqa: E402
+
+# A slow or busy machine is no failure.
+hypothesis.settings.register_profile(
+    "any speed", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 DATA = Path(os.environ.get("MELVISION_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -41,6 +54,16 @@ def write_tree(root, n, genres=tuple(BANDS), start=0):
         for number in range(start, start + n):
             write_picture(root / genre / f"{genre}.{number:05}.png", spectrogram_of(genre, number))
     return root
+
+
+@pytest.fixture
+def draw_here(monkeypatch):
+    """Have `render` draw in this process and not in workers, each of which would import what is imported here."""
+
+    def run(function, tasks, jobs, **kwargs):
+        return ((number, function(*task)) for number, task in enumerate(tasks))
+
+    monkeypatch.setattr(workers, "run", run)
 
 
 @pytest.fixture

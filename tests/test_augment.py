@@ -43,7 +43,7 @@ def genres(tmp_path):
     return tmp_path / "genres"
 
 
-def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, capsys):
+def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, capsys, request):
     images, data = tmp_path / "images", tmp_path / "data"
     assert main([str(genres), "-o", str(images), "--augment", "2"]) == 0
     assert "60 pictures: 60 drawn" in capsys.readouterr().out
@@ -52,6 +52,7 @@ def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, ca
     assert about["augment"] == draw_change("song 3", 2)
     assert S_db.shape[1] == pytest.approx(44 / about["augment"]["rate"], abs=2)
     before = copy.read_bytes()
+    request.getfixturevalue("draw_here")
     assert main([str(genres), "-o", str(images), "--augment", "2"]) == 0
     assert "60 fresh already" in capsys.readouterr().out
     copy.unlink()
@@ -72,7 +73,7 @@ def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, ca
     assert plain == {path.relative_to(data) for path in data.rglob("*.png") if "+aug" not in path.name}
 
 
-def test_a_bad_track_fails_with_its_copies(genres, tmp_path, capsys):
+def test_a_bad_track_fails_with_its_copies(genres, tmp_path, capsys, draw_here):
     (genres / "low" / "bad.wav").write_bytes(b"nothing")
     assert main([str(genres), "-o", str(tmp_path / "images"), "--augment", "1"]) == 1
     told = capsys.readouterr()

@@ -96,7 +96,7 @@ def test_noise_and_stillness_give_no_pair():
     assert find_similar([fingerprint(levels, 30.0) for levels in pictures]) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 60), st.floats(0, 17), st.floats(12, 30), st.floats(0, 20), st.floats(0.5, 1.6))
 def test_one_recording_is_found_at_any_offset(seed, start, seconds, noise, gamma):
     """Cut out anywhere with 10 s left, noisy, with other contrast and of another size."""
@@ -132,7 +132,7 @@ def test_tracks_over_one_loop_are_two_recordings():
 
 
 @given(st.lists(st.sampled_from([5.0, 12.0, 12.4, 31.0]), min_size=2, max_size=6), st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pairs_do_not_depend_on_lengths_met_together(lengths, seed):
     """What is found of two tracks is the same whatever else lies beside them."""
     song = levels_of(recording(seed, 40))

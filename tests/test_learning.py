@@ -366,12 +366,12 @@ def test_killed_at_random_moments(data, tmp_path):
     """By SIGKILL, which nothing can catch; the run goes on each time and ends as if nothing had been."""
     out, whole = tmp_path / "run", tmp_path / "whole"
     small = ["--model", "cnn2", "--no-texture"]
-    assert train.main(flags(data, whole, 24, *small)) == 0
+    assert train.main(flags(data, whole, 14, *small)) == 0
     # Its server imports once for all.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vision.run", "vision.train", "sklearn.metrics"])
     chance, rows, kills = random.Random(0), [], 0
-    for arguments in [flags(data, out, 24, *small)] + [["--resume", str(out)]] * 2:
+    for arguments in [flags(data, out, 14, *small)] + [["--resume", str(out)]] * 2:
         process = context.Process(target=train.main, args=(arguments,))
         process.start()
         before = len(rows)

@@ -16,7 +16,7 @@ from render import png
 from render.spectrogram import Settings
 
 #: tmp_path is shared by all examples: each writes its picture anew.
-QUICK = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture]}
+SHARED = {"suppress_health_check": [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]}
 SOURCE = {"name": "a.wav", "size": 1234, "hash": "00ff"}
 
 
@@ -30,7 +30,7 @@ def write(path, S_db, top_db=80.0, cmap="magma", source=SOURCE):
     return about
 
 
-@hypothesis.settings(max_examples=60, **QUICK)
+@hypothesis.settings(max_examples=60, **SHARED)
 @hypothesis.given(
     shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     top_db=st.floats(1, 300),
@@ -215,7 +215,7 @@ def test_a_picture_cut_anywhere_is_whole_or_refused(tmp_path, good):
         assert S_db is None or np.array_equal(S_db, whole), size
 
 
-@hypothesis.settings(max_examples=150, **QUICK)
+@hypothesis.settings(max_examples=150, **SHARED)
 @hypothesis.given(data=st.data())
 def test_flipped_bytes_raise_nothing_but_the_one_error(tmp_path, good, data):
     damaged = bytearray(good)

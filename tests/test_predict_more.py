@@ -304,27 +304,48 @@ class Watcher:
         self.process = subprocess.Popen(
             call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
         )
-        self.folder = folder
+        self.folder, self.told = folder, []
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
+
+    def listen(self):
+        for line in self.process.stdout:
+            self.told.append(line)
 
     def rows(self):
         path = self.folder / "predictions.csv"
         return rows_of(path) if path.exists() else []
 
-    def wait_for(self, n, name=None, seconds=60):
-        """Wait until the table has `n` rows, the last of a file of this name."""
+    def wait_for(self, n, told, seconds=60):
+        """Wait until the table has `n` rows, and so many lines were printed."""
         end = time.monotonic() + seconds
-        while len(rows := self.rows()) < n or name not in (None, rows[-1]["file"]):
+        while len(self.rows()) < n or len(self.told) < told:
             assert self.process.poll() is None, self.process.stderr.read()
-            assert time.monotonic() < end, self.rows()
-            time.sleep(0.1)
+            assert time.monotonic() < end, (self.rows(), self.told)
+            time.sleep(0.05)
 
     def stop(self, how):
         self.process.send_signal(how)
-        out, err = self.process.communicate(timeout=30)
-        return self.process.returncode, out.splitlines(), err
+        code = self.process.wait(60)
+        self.listener.join()
+        with self.process.stdout, self.process.stderr as err:
+            return code, self.told, err.read()
 
 
-def test_what_is_dropped_in_is_predicted_once(trained, tmp_path):
+@pytest.fixture
+def start_watcher(trained):
+    started = []
+
+    def start(*args):
+        started.append(Watcher(trained / "run", *args))
+        return started[-1]
+
+    yield start
+    for watcher in started:
+        watcher.process.kill()
+
+
+def test_what_is_dropped_in_is_predicted_once(start_watcher, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     soundfile.write(folder / "first.wav", band_noise("jazz"), 22050)
@@ -332,39 +353,40 @@ def test_what_is_dropped_in_is_predicted_once(trained, tmp_path):
     (folder / "coming.wav.part").write_bytes(b"later")
     (folder / "empty.wav").write_bytes(b"")
     (folder / ".hidden.wav").write_bytes(b"x")
-    watcher = Watcher(trained / "run", folder)
-    watcher.wait_for(2)
-    # A file that takes its time to arrive.
+    watcher = start_watcher(folder)
+    watcher.wait_for(2, told=1)
+    # A file that takes its time to arrive, longer than two looks, but never stands still as long as that.
     soundfile.write(tmp_path / "slow.wav", band_noise("metal"), 22050)
     content = (tmp_path / "slow.wav").read_bytes()
     with open(folder / "deep" / "slow.wav", "wb") as file:
-        for part in range(8):
-            file.write(content[part * len(content) // 8 : (part + 1) * len(content) // 8])
+        for part in range(25):
+            file.write(content[part * len(content) // 25 : (part + 1) * len(content) // 25])
             file.flush()
-            time.sleep(0.4)
-    watcher.wait_for(3)
+            time.sleep(watch.PAUSE / 10)
+    watcher.wait_for(3, told=2)
     # Replaced under its name: another file.
     soundfile.write(folder / "first.wav", band_noise("blues", seconds=3.0), 22050)
-    watcher.wait_for(4)
+    watcher.wait_for(4, told=3)
     code, lines, err = watcher.stop(signal.SIGKILL)
     assert [line.split()[1] for line in lines] == ["jazz", "metal", "blues"]
     assert err.count("failed:") == 1, "the bad one, and no half of the slow one"
     # Torn by the kill, perhaps.
     with open(folder / "predictions.csv", "ab") as file:
         file.write(b"deep/slow.wav,12,4")
-    watcher = Watcher(trained / "run", folder, "--json")
+    watcher = start_watcher(folder, "--json")
     soundfile.write(folder / "last.wav", band_noise("metal"), 22050)
-    watcher.wait_for(5, "last.wav")
-    time.sleep(2.5)
+    watcher.wait_for(5, told=1)
+    soundfile.write(folder / "end.wav", band_noise("jazz"), 22050)  # known by its second look: last.wav was seen again
+    watcher.wait_for(6, told=2)
     code, lines, err = watcher.stop(signal.SIGINT)
     assert code == 130
-    [only] = [json.loads(line) for line in lines]
-    assert (Path(only["file"]).name, only["predicted"]) == ("last.wav", "metal")
+    told = [json.loads(line) for line in lines]
+    assert [(Path(one["file"]).name, one["predicted"]) for one in told] == [("last.wav", "metal"), ("end.wav", "jazz")]
     assert "failed" not in err
     rows = rows_of(folder / "predictions.csv")
-    names = ["bad.mp3", "first.wav", "deep/slow.wav", "first.wav", "last.wav"]
+    names = ["bad.mp3", "first.wav", "deep/slow.wav", "first.wav", "last.wav", "end.wav"]
     assert [row["file"] for row in rows] == names
-    assert [row["predicted"] for row in rows] == ["", "jazz", "metal", "blues", "metal"]
+    assert [row["predicted"] for row in rows] == ["", "jazz", "metal", "blues", "metal", "jazz"]
     assert "cannot be decoded" in rows[0]["error"]
 
 

@@ -56,16 +56,11 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def render(genres, out, capsys, monkeypatch):
+def render(genres, out, capsys, draw_here):
     """Run the command on `genres`; returns its exit code, what it printed and what it complained of.
 
     In this process and not in workers, so that tests can put something else in the place of a function.
     """
-
-    def draw_here(function, tasks, jobs, **kwargs):
-        return ((number, function(*task)) for number, task in enumerate(tasks))
-
-    monkeypatch.setattr(workers, "run", draw_here)
 
     def run(*flags, genres=genres, out=out):
         code = main([str(genres), "-o", str(out), "-j1", *map(str, flags)])
@@ -461,7 +456,7 @@ def test_leftovers_of_killed_runs_are_cleared_once_old(out, render):
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_run_leaves_whole_pictures_and_the_next_does_the_rest(tmp_path, jobs):
-    n_tracks = 150
+    n_tracks = 60
     sound = put(tmp_path / "genres/g/0.wav", make_sound(4.0))
     for number in range(1, n_tracks):
         os.link(sound, tmp_path / f"genres/g/{number}.wav")

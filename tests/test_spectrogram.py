@@ -161,7 +161,7 @@ def test_frames_at_every_length_are_librosas(n_fft, extra):
     np.testing.assert_allclose(S_db, expected, rtol=0, atol=0.01)
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=40)
 @hypothesis.given(
     n_samples=st.integers(257, 20000),
     cuts=st.lists(st.integers(0, 20000), max_size=30),

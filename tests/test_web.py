@@ -359,6 +359,7 @@ def test_several_visitors_are_served_at_once_and_health_stays_quick(served):
         threading.Thread(target=lambda: answers.append(get_json(url + "api/predict?heat=true", form, headers)[0]))
         for _ in range(8)
     ]
+    begun = time.monotonic()
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
@@ -368,7 +369,8 @@ def test_several_visitors_are_served_at_once_and_health_stays_quick(served):
         time.sleep(0.05)
     assert len(answers) == 8
     assert len({json.dumps(answer | {"seconds": 0}) for answer in answers}) == 1
-    assert np.median(waits) < 1
+    # Far less than a prediction takes, for which it would wait if it came in turn.
+    assert np.median(waits) < (time.monotonic() - begun) / len(answers) / 4
 
 
 @pytest.mark.parametrize(
