@@ -8,6 +8,7 @@ from PIL import Image
 from render import png
 
 WHITE = (255, 255, 255)
+_WHITE_CODE = 0xFFFFFF
 #: Colormaps that are turned back into levels, the likeliest first.
 COLORMAPS = "magma viridis inferno plasma cividis turbo jet coolwarm gray".split()
 #: So many of the colours must be entries of a table to take the picture for exact.
@@ -48,6 +49,7 @@ def _levels_of_codes(number):
     """
     _, codes, levels, _ = _tables()[number]
     found = np.zeros(1 << 24, np.uint16)
+    found[_WHITE_CODE] = 256  # level 0, unless it is a colour of the table
     found[codes] = levels.astype(np.uint16) + 256
     return found
 
@@ -60,7 +62,7 @@ def _codes(pixels):
     else:
         wide = np.zeros((height, width, 4), np.uint8)
         wide[..., :3] = pixels
-    return (wide.view("<u4")[..., 0] & 0xFFFFFF).astype(np.int32)
+    return (wide.view("<u4")[..., 0] & 0xFFFFFF).view(np.int32)
 
 
 def _split(codes):
@@ -88,30 +90,28 @@ def colours_to_levels(pixels):
         The table's name.
     """
     codes = _codes(pixels)
-    sample = codes.ravel()[:: max(1, codes.size // 2000)]
-    sample = sample[sample != 0xFFFFFF]
+    sample = np.sort(codes.ravel()[:: max(1, codes.size // 2000)])  # what is in order is found sooner
+    sample = sample[sample != _WHITE_CODE]
     # Two colours are in many tables; a picture of silence tells nothing.
-    if len(np.unique(sample)) < 3:
+    if np.count_nonzero(np.diff(sample)) < 2:
         return None, None
     for number, (name, known, _, tree) in enumerate(_tables()):
-        if np.isin(sample, known).mean() >= EXACT_SHARE:
-            found = _levels_of_codes(number)[codes]
-            unknown = found < 256
-            found = found.astype(np.uint8)  # the lower byte
-            if unknown.any():  # silence, and blends along the edges of the axes
+        if (known.take(np.searchsorted(known, sample), mode="clip") == sample).mean() >= EXACT_SHARE:
+            whole = _levels_of_codes(number).take(codes)  # twice as quick as by index
+            found = whole.astype(np.uint8)  # the lower byte
+            if whole.min() < 256:  # blends along the edges of the axes
+                unknown = whole < 256
                 found[unknown] = tree.query(pixels[unknown])[1]
-            cmap = name
-            break
-    else:
-        distance = [tree.query(_split(sample))[0].mean() for *_, tree in _tables()]
-        best = int(np.argmin(distance))
-        if distance[best] > NEAR:
-            return None, None
-        cmap, known, _, tree = _tables()[best]
-        different, inverse = np.unique(codes, return_inverse=True)
-        found = tree.query(_split(different))[1].astype(np.uint8)[inverse].reshape(codes.shape)
-    if known[-1] != 0xFFFFFF:
-        found[codes == 0xFFFFFF] = 0
+            return found, name
+    distance = [tree.query(_split(sample))[0].mean() for *_, tree in _tables()]
+    best = int(np.argmin(distance))
+    if distance[best] > NEAR:
+        return None, None
+    cmap, known, _, tree = _tables()[best]
+    different, inverse = np.unique(codes, return_inverse=True)
+    found = tree.query(_split(different))[1].astype(np.uint8)[inverse].reshape(codes.shape)
+    if known[-1] != _WHITE_CODE:
+        found[codes == _WHITE_CODE] = 0
     return found, cmap
 
 
@@ -137,7 +137,7 @@ def stretch(levels):
     if (low, high) == (0, 255):
         return levels
     table = np.rint((np.arange(256) - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
-    return table[levels]
+    return table.take(levels)
 
 
 def _palette_name(values, cmap=None):
@@ -167,9 +167,11 @@ def as_rgb(image):
     transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     # Four bytes a pixel are one number: `_codes` takes them as they lie in memory.
     image = image.convert("RGBA")
-    if transparent and image.getchannel("A").getextrema()[0] < 255:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image)
-    return np.asarray(image)[..., :3]
+    pixels = np.asarray(image)
+    # Alpha is the highest byte: whole numbers are compared in a tenth of the time of every fourth byte.
+    if transparent and pixels.view("<u4").min() < 0xFF000000:
+        pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image))
+    return pixels[..., :3]
 
 
 def read_levels(image):
