@@ -16,7 +16,7 @@ import torch
 from conftest import spectrogram_of, write_picture, write_tree
 
 from render import atomic
-from vision import checkpoint, engine, models, parallel, run, train
+from vision import checkpoint, config, engine, models, parallel, pictures, run, train
 from vision.predictor import Predictor
 from vision.store import Store
 
@@ -175,6 +175,35 @@ def test_each_picture_is_used_and_scored_once_an_epoch(data, tmp_path, together)
     assert told[1] == together.read(0, "err") == together.read(1, "err") == ""
 
 
+def reading(arguments, folder, *hosts):
+    """Train, and note which pictures this process decoded; `hosts` are the numbers of each process's machine."""
+    rank = int(os.environ["RANK"])
+    if hosts:
+        os.environ["GROUP_RANK"] = str(hosts[rank])
+    decoded, load = [], pictures.load
+
+    def noted(path):
+        decoded.append(str(path))
+        return load(path)
+
+    pictures.load = noted
+    code = train.main(arguments)
+    (folder / f"decoded{rank}.json").write_text(json.dumps(decoded))
+    return code
+
+
+@pytest.mark.parametrize("hosts", [[], [0, 0], [0, 1]])
+def test_each_picture_is_decoded_once_a_host(data, tmp_path, together, hosts):
+    assert together(reading, flags(data, tmp_path / "run", 1), tmp_path, *hosts) == [0, 0], together.read(0, "err")
+    one, other = (json.loads((tmp_path / f"decoded{rank}.json").read_text()) for rank in range(2))
+    assert sorted(one) == sorted(map(str, data.rglob("*.png")))
+    assert other == (one if hosts == [0, 1] else [])
+    about = json.loads((tmp_path / "run" / "config.json").read_text())
+    sets, _, _ = run.read_data(config.Config(**about["config"]))
+    assert about["pictures"] == run.fingerprint(sets), "the same as one process reads"
+    assert not list((tmp_path / "run").glob(".*")), "nothing is left of the files between the processes"
+
+
 class Still(models.Network):
     """Batch norm does not depend on the rest of the batch."""
 
@@ -267,6 +296,16 @@ def test_mistakes_end_all_processes(data, tmp_path, together, more, told):
     assert codes[0] == 2 and codes[1] not in (0, None)
     error = together.read(0, "err")
     assert error.startswith("error: ") and told in error and error.count("\n") == 1
+
+
+def test_pictures_that_cannot_be_used_end_all_processes(data, tmp_path, together):
+    """Only one of the processes reads them."""
+    (tmp_path / "data" / "dev" / "jazz").mkdir(parents=True)
+    (tmp_path / "data" / "train").symlink_to(data / "train")
+    (tmp_path / "data" / "dev" / "jazz" / "1.png").write_bytes(b"no picture")
+    assert together(train.main, flags(tmp_path / "data", tmp_path / "run", 1)) == [2, 2]
+    assert "none of its 1 pictures can be used" in together.read(0, "err")
+    assert not (tmp_path / "run").exists()
 
 
 def test_batches_are_large_enough_for_every_process():

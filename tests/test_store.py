@@ -1,6 +1,7 @@
 """Decoded pictures: held, cut into windows, and the same whether in memory or in a file."""
 
 import math
+import pickle
 import tempfile
 from types import SimpleNamespace
 
@@ -55,6 +56,23 @@ def test_pictures_come_back_as_they_were_taken_in(held, tmp_path):
         assert torch.equal(held[number], x)
         assert held[number].dtype == torch.uint8
     assert list(tmp_path.iterdir()) == [], "the file has no name"
+
+
+def test_a_store_in_a_named_file_is_pickled_as_its_name(tmp_path):
+    path = tmp_path / "pictures"
+    held = Store.collect(iter(noise()), channels=2, height=SIDE, path=path)
+    content = pickle.dumps(held)
+    assert len(content) < 2000 < path.stat().st_size == held.pixels.numel()
+    other = pickle.loads(content)
+    path.unlink()
+    for number, x in enumerate(noise()):
+        assert torch.equal(other[number], x) and torch.equal(held[number], x)
+    held[1].zero_()
+    assert other[1].max() == 0, "the same memory"
+    # Without a file the pixels themselves are pickled.
+    other = pickle.loads(pickle.dumps(Store.collect(noise(), channels=2, height=SIDE)))
+    assert torch.equal(other[5], noise()[5])
+    assert len(Store.collect([], channels=2, height=SIDE, path=path)) == 0
 
 
 def test_select(held):

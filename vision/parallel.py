@@ -1,11 +1,15 @@
 """Training by several processes at once, under ``torchrun``; one process where there is no torchrun."""
 
 import os
+import pickle
+import socket
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 from torch import distributed
+
+from render.cli import InputError
 
 
 @contextmanager
@@ -63,6 +67,34 @@ def gather(part, world):
     found = [None] * world
     distributed.all_gather_object(found, part)
     return found
+
+
+def once_a_host(make, rank, world):
+    """Call a function in the first process of each host only; the others there get what it returned, or its InputError.
+
+    Parameters
+    ----------
+    make : callable
+        What it returns is pickled, and its copies may be of use on that host only, such as a `Store` in a file.
+    rank, world : int
+        As `group` gives them.
+    """
+    if world == 1:
+        return make()
+    # torchrun numbers the machines; names may be the same on two. Under another launcher they have to do.
+    hosts = gather((os.environ.get("GROUP_RANK"), socket.gethostname()), world)
+    first = hosts.index(hosts[rank])
+    content = error = None
+    if rank == first:
+        try:
+            content = pickle.dumps(make())
+        except InputError as found:
+            error = found
+    made = gather((content, error), world)
+    for _, error in made:
+        if error:
+            raise error
+    return pickle.loads(made[first][0])
 
 
 def share_buffers(model, world):

@@ -159,7 +159,7 @@ def _read_one(path, remove_border, to_input, frame):
 
 def read_folder(
     root, *, size=224, window=None, track_seconds=30.0, remove_border=None, classes=None, channels=None,
-    drawn=None, jobs=-1, cache=None,
+    drawn=None, jobs=-1, cache=None, share=None,
 ):  # fmt: skip
     """Decode every picture of a folder, once.
 
@@ -185,6 +185,8 @@ def read_folder(
         Decoding threads; -1 is one a core.
     cache : str or Path, optional
         Folder for what does not fit into memory; see `Store.collect`.
+    share : str or Path, optional
+        File for all of it, for other processes; the `path` of `Store.collect`.
 
     Returns
     -------
@@ -221,7 +223,8 @@ def read_folder(
                 abouts.append(about | {"coloured": len(x) == 3})
                 yield match_channels(x, channels)
 
-        return Store.collect(usable(), channels=channels, height=size, folder=cache), kept, abouts, problems
+        x = Store.collect(usable(), channels=channels, height=size, folder=cache, path=share)
+        return x, kept, abouts, problems
 
     try:
         x, kept, abouts, problems = read(channels or 1, stop_at_colours=channels is None)

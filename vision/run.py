@@ -1,5 +1,6 @@
 """Train one model from a data folder into a run folder."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict
@@ -28,8 +29,17 @@ def reading(config, paths):
     return {"size": config.size, "window": window, "track_seconds": config.track_seconds, "channels": channels}
 
 
-def read_data(config, cache=None):
+def read_data(config, cache=None, share=None):
     """Read the train, dev and test folders.
+
+    Parameters
+    ----------
+    config : Config
+        Says which and how.
+    cache : Path, optional
+        Folder for what does not fit into memory.
+    share : str, optional
+        Put all of it into files there, whose names begin so, for other processes.
 
     Returns
     -------
@@ -45,10 +55,25 @@ def read_data(config, cache=None):
     remove_border = fit_border(paths)
     how, classes, sets = reading(config, paths), None, {}
     for split, folder in folders.items():
+        how["share"] = cache / f"{share}{split}" if share else None
         sets[split] = read_folder(folder, **how, remove_border=remove_border, classes=classes, cache=cache)
         classes, how["channels"] = sets[split].classes, sets[split].x.channels
     check_genres(sets["train"], folders["train"])
     return sets, remove_border, how["window"]
+
+
+def _read_once(config, out, rank, world):
+    """As `read_data`, once a host: its first process decodes into files, the others map them."""
+    share = f".pictures-{rank}-" if world > 1 else None
+    try:
+        found = parallel.once_a_host(lambda: read_data(config, out, share), rank, world)
+        parallel.wait(world)
+        return found
+    finally:
+        # A file stays mapped without its name, and nothing is left of it, however the run ends.
+        for path in out.glob(f"{share}*") if share else ():
+            with contextlib.suppress(PermissionError):  # Windows keeps what is mapped
+                path.unlink()
 
 
 def check_genres(train, folder):
@@ -132,7 +157,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
     config.check(world)
     device, precision, threads = pick_hardware(config)
     out.mkdir(parents=True, exist_ok=True)
-    sets, remove_border, window = read_data(config, cache=out)
+    sets, remove_border, window = _read_once(config, out, rank, world)
     for pictures in sets.values():
         for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
             say(line)

@@ -21,15 +21,17 @@ class Store:
         In pixels, at least `height` each.
     channels, height : int
         The same for all.
+    path : str or Path, optional
+        The file that `pixels` is a map of.
     """
 
-    def __init__(self, pixels, widths, channels, height):
-        self.pixels, self.channels, self.height = pixels, channels, height
+    def __init__(self, pixels, widths, channels, height, path=None):
+        self.pixels, self.channels, self.height, self._path = pixels, channels, height, path
         self.widths = torch.as_tensor(widths, dtype=torch.int64)
         self._ends = (self.widths * channels * height).cumsum(0).tolist()
 
     @classmethod
-    def collect(cls, pictures, *, channels, height, folder=None):
+    def collect(cls, pictures, *, channels, height, folder=None, path=None):
         """Take in pictures as they come, holding no more than `IN_MEMORY` bytes of them.
 
         Parameters
@@ -41,8 +43,13 @@ class Store:
         folder : str or Path, optional
             Where the file goes if one is needed: it has no name, so nothing is left of it, whatever
             happens. By default the system's temporary folder.
+        path : str or Path, optional
+            Put them into a file of this name, however few they are: pickled, the store is this name, so that
+            other processes map the same pixels. Who gives it deletes it when all have.
         """
         held, widths, total, file = [], [], 0, None
+        if path:
+            file = open(path, "w+b")  # noqa: SIM115  # lives as long as the map of it
         for x in pictures:
             widths.append(x.shape[-1])
             flat = x.contiguous().view(-1)
@@ -54,9 +61,9 @@ class Store:
                 for flat in held:
                     flat.numpy().tofile(file)
                 held = []
-        if file:
+        if file and total:
             file.flush()
-            return cls(torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=total)), widths, channels, height)
+            return cls(_map(file, total), widths, channels, height, path)
         return cls(torch.cat(held) if held else torch.empty(0, dtype=torch.uint8), widths, channels, height)
 
     @classmethod
@@ -64,6 +71,10 @@ class Store:
         """Hold one tensor (n, channels, height, width), uint8."""
         n, channels, height, width = x.shape
         return cls(x.contiguous().view(-1), [width] * n, channels, height)
+
+    def __reduce__(self):
+        pixels = self.pixels if self._path is None else None
+        return _restore, (pixels, self.widths, self.channels, self.height, self._path)
 
     def __len__(self):
         return len(self.widths)
@@ -172,3 +183,13 @@ class Store:
         mean = share @ levels
         std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
         return mean.tolist(), std.clip(1e-3).tolist()
+
+
+def _map(file, size):
+    return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=size))
+
+
+def _restore(pixels, widths, channels, height, path):
+    if path is not None:
+        pixels = _map(path, int(widths.sum()) * channels * height)
+    return Store(pixels, widths, channels, height, path)
