@@ -383,6 +383,13 @@ def test_no_microphone(trained, fake, capsys, module, flags, told):
     assert told in capsys.readouterr().err
 
 
+def test_a_wrong_run_is_told_before_a_missing_microphone(fake, tmp_path, capsys):
+    fake("raise ImportError('no')")
+    assert listen.main([str(tmp_path / "nothing")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'nothing'}") and "sounddevice" not in error
+
+
 def test_the_real_sounddevice_finds_no_microphone_or_hears_one(trained):
     """Whatever this machine has: no traceback."""
     call = [sys.executable, "-m", "vision.listen", str(trained / "run"), "--input", "no such microphone"]

@@ -19,7 +19,7 @@ from PIL import Image
 from render import __main__ as render_command
 from render import png
 from render.cli import InputError
-from vision import checkpoint, engine, evaluate, metrics, models, predict, run, split, train
+from vision import checkpoint, engine, evaluate, explain, metrics, models, predict, run, split, train
 from vision.pictures import read_folder
 from vision.predictor import Predictor
 from vision.store import Store
@@ -398,6 +398,20 @@ def test_what_is_no_checkpoint(tmp_path, trained, capsys, make, told):
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("main", [predict.main, explain.main])
+def test_of_a_missing_run_and_a_missing_file_the_run_is_told_first(tmp_path, capsys, main):
+    run, file = str(tmp_path / "run"), str(tmp_path / "song.wav")
+    assert main([run, file]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {run}") and "no such checkpoint" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [["--watch", "nowhere"], ["--stdin"]])
+def test_a_missing_run_is_told_before_anything_is_waited_for(tmp_path, capsys, flags):
+    assert predict.main([str(tmp_path / "run"), *flags]) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
 
 
 def test_a_cut_off_checkpoint(trained, tmp_path):

@@ -1,7 +1,6 @@
 """Command line: ``python -m vision.evaluate runs/x``."""
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -48,15 +47,12 @@ def _find_pictures(args, recipe):
 
 def _trained_on(run, pictures):
     """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
+    from vision.doubts import trained_tracks
     from vision.groups import track_key
 
-    folder = Path(run) if Path(run).is_dir() else Path(run).parent
-    # A folder of several seeds has the same split.csv in each.
-    table = next(iter(sorted(folder.glob("seed-*/split.csv"))), folder / "split.csv")
     try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            train = {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
-    except (OSError, KeyError):
+        train = trained_tracks(run)
+    except InputError:
         return None
     names = zip(pictures.y.tolist(), pictures.paths, strict=True)
     return sum((pictures.classes[label], track_key(path)) in train for label, path in names)

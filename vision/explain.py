@@ -139,8 +139,8 @@ def main(argv=None):
     from vision.predictor import UNUSABLE, Predictor
 
     given = _given_settings(args)
-    files = find_files(args.paths)
     predictor = Predictor(args.run, args.device)
+    files = find_files(args.paths)
     classes = predictor.classes
     if args.genre is not None and args.genre not in classes:
         raise InputError(f"--genre {args.genre}: the model knows {', '.join(classes)}")

@@ -95,12 +95,12 @@ def _blocks(sounddevice, device, sr):
 def main(argv=None):
     """Run the command; it ends with Ctrl-C."""
     args = get_parser().parse_args(argv)
-    sr, blocks = microphone(args.input)
     from vision.predictor import Predictor
     from vision.stream import UNUSABLE, live
     from vision.wording import show_live
 
     predictor = Predictor(args.run, args.device)
+    sr, blocks = microphone(args.input)
     print(f"listening at {sr} Hz; Ctrl-C ends", file=sys.stderr)
     try:
         show_live(live(predictor, blocks, sr), predictor.classes, as_json=args.json)

@@ -61,8 +61,8 @@ def _predict_files(args):
     from vision.predictor import Predictor
     from vision.wording import as_dict, complain, show, write_csv
 
-    files = find_files(args.paths)
     predictor = Predictor(args.run, args.device)
+    files = find_files(args.paths)
     predictor.learn_borders(files)
     stretches = {}
     todo = _over_time(args, predictor, files, stretches) if args.timeline else predictor.predict(files)
@@ -126,8 +126,8 @@ def _watch(args):
     from vision.predictor import Predictor
 
     folder = Path(args.watch)
-    watch.look(folder)
     predictor = Predictor(args.run, args.device)
+    watch.look(folder)
     path = args.csv or folder / "predictions.csv"
     table = watch.Table(path, folder, predictor.classes)
     print(f"watching {folder}; predictions go to {path}; Ctrl-C ends", file=sys.stderr, flush=True)
@@ -139,8 +139,8 @@ def _predict_stream(args):
     from vision import stream, wording
     from vision.predictor import Predictor
 
-    pcm = stream.Pcm(sys.stdin.buffer, args.rate)
     predictor = Predictor(args.run, args.device)
+    pcm = stream.Pcm(sys.stdin.buffer, args.rate)
     try:
         answers = stream.live(predictor, pcm, pcm.sr)
         n = wording.show_live(answers, predictor.classes, as_json=args.json)
