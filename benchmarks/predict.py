@@ -2,12 +2,15 @@
 
     python benchmarks/predict.py RUN PICTURES [--rounds 3] [--limit 500]
 
-Windows a second over all pictures of a folder, in turns, fp32, the batches of `engine.EVAL_BATCH`:
+Windows a second over all pictures of a folder, in turns, fp32:
 
-from files      `Predictor.predict`: open, decode, cut margins, colours to levels, resize, score
-reading         the same without the network
-from memory     pictures decoded beforehand: windows cut and brought to floats, then scored
-network alone   the same windows as floats in memory: what no predictor can leave out
+from files            `Predictor.predict`: open, decode, cut margins, colours to levels, resize, score
+reading               the same without the network, on one core
+from memory           pictures decoded beforehand: windows cut and brought to floats, then scored
+network alone         the same windows as floats in memory, in batches of `engine.EVAL_BATCH`, each computed by all
+                      threads: what no predictor can leave out
+network, in workers   the same, each thread computing batches of its own, as large as those of `Predictor.predict`:
+                      the least that two cores can take
 
 Then `python -m vision.predict RUN PICTURE` as a whole process, several times: seconds by the clock and
 of processor time, and, in one more run, which imports they go to (`python -X importtime`).
@@ -28,11 +31,12 @@ ROOT = str(Path(__file__).resolve().parents[1])
 sys.path[0] = ROOT
 
 import torch  # noqa: E402
+from joblib import Parallel, delayed  # noqa: E402
 
 from benchmarks.timing import in_turns, machine, spread  # noqa: E402
 from vision import engine  # noqa: E402
 from vision.files import find_files  # noqa: E402
-from vision.predictor import Predictor  # noqa: E402
+from vision.predictor import CHUNK, Predictor  # noqa: E402
 from vision.store import Store  # noqa: E402
 
 
@@ -48,21 +52,33 @@ def throughput(run, folder, limit, rounds, device):
     pictures = (predictor.read(path)[0] for path in good)
     x = Store.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
     windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
-    size = engine.EVAL_BATCH
-    cut = [x.cut(*zip(*windows[at : at + size], strict=True)) for at in range(0, len(windows), size)]
-    batches = [engine.to_pixels(part, predictor.device) for part in cut]
+    threads = torch.get_num_threads()
+
+    def batches(size):
+        cut = [x.cut(*zip(*windows[at : at + size], strict=True)) for at in range(0, len(windows), size)]
+        return [engine.to_pixels(part, predictor.device) for part in cut]
 
     @torch.inference_mode()
-    def network():
+    def score(pixels):
         for model in predictor.models:
-            for pixels in batches:
-                model(pixels).float().softmax(dim=1).cpu()
+            model(pixels).float().softmax(dim=1).cpu()
 
+    def network():
+        for pixels in large:
+            score(pixels)
+
+    def in_workers():
+        torch.set_num_threads(1)
+        Parallel(n_jobs=threads, prefer="threads")(delayed(score)(pixels) for pixels in small)
+        torch.set_num_threads(threads)
+
+    large, small = batches(engine.EVAL_BATCH), batches(CHUNK * len(windows) // len(good))
     calls = {
         "from files": lambda: list(predictor.predict(good)),
         "reading": lambda: [predictor.read(path) for path in good],
         "from memory": lambda: predictor.probabilities(x),
         "network alone": network,
+        "network, in workers": in_workers,
     }
     times = in_turns(calls, rounds)
     print(machine(predictor.device, "fp32"))
@@ -71,7 +87,7 @@ def throughput(run, folder, limit, rounds, device):
     base = statistics.median(times["network alone"])
     for name, seconds in times.items():
         rates = spread([len(windows) / value for value in seconds])
-        print(f"{name:14} {rates:28} {statistics.median(seconds) / base:6.2f}")
+        print(f"{name:20} {rates:28} {statistics.median(seconds) / base:6.2f}")
     return good[0]
 
 

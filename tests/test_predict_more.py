@@ -17,6 +17,7 @@ from conftest import spectrogram_of, write_picture
 from PIL import Image
 from test_train import band_noise, rows_of
 
+import vision.predictor
 from render import audio
 from render.audio import AudioError
 from render.cli import InputError
@@ -89,6 +90,97 @@ def test_reading_in_threads_leaves_stderr_as_it_was(tmp_path, capfd):
     print("still heard", file=sys.stderr, flush=True)
     os.write(2, b"by both ways\n")
     assert capfd.readouterr().err == "still heard\nby both ways\n"
+
+
+# Many files at once
+
+
+@pytest.fixture
+def threads():
+    """Put torch's number of threads back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def mixed(trained, tmp_path):
+    """Pictures and sounds of several lengths, some of them unusable, in an order of their own."""
+    paths = sorted((trained / "images").rglob("*.png"))[::2]
+    for number, seconds in enumerate((0.5, 3.0, 10.0)):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, band_noise("metal", seconds=seconds), 22050)
+        paths.insert(5 * number, path)
+    for number in (0, 9, 20):
+        (tmp_path / f"bad{number}.png").write_bytes(b"no picture")
+        paths.insert(number, tmp_path / f"bad{number}.png")
+    return [*paths, tmp_path / "missing.png"]
+
+
+def test_predictions_are_the_same_whatever_the_number_of_workers(predictor, mixed, threads, monkeypatch):
+    alone = []
+    for path in mixed:
+        alone += predictor.predict([path])
+    bad = [found.path.name for found in alone if found.error]
+    assert bad == ["bad0.png", "bad9.png", "bad20.png", "missing.png"]
+    for n, chunk in [(1, 8), (2, 8), (2, 1), (3, 3), (40, 8), (2, 1000)]:
+        threads(n)
+        monkeypatch.setattr(vision.predictor, "CHUNK", chunk)
+        found = list(predictor.predict(iter(mixed)))
+        assert [one.path for one in found] == mixed
+        for one, other in zip(found, alone, strict=True):
+            assert one.error == other.error and one.notes == other.notes
+            assert (one.probabilities is None) == bool(one.error)
+            if not one.error:
+                assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+        assert torch.get_num_threads() == n, "as before"
+    assert list(predictor.predict([])) == []
+
+
+def test_who_stops_listening_stops_the_workers(predictor, mixed, threads, monkeypatch):
+    threads(2)
+    read, attempt = [], predictor.attempt
+    monkeypatch.setattr(predictor, "attempt", lambda path: read.append(path) or attempt(path))
+    running = predictor.predict(mixed * 100)
+    assert next(running).path == mixed[0]
+    assert torch.get_num_threads() == 1, "each of two workers has one"
+    running.close()
+    n = len(read)
+    assert n < 1000
+    time.sleep(0.3)
+    assert len(read) == n and torch.get_num_threads() == 2
+
+
+def test_a_worker_that_fails_ends_it_all(predictor, mixed, threads, monkeypatch):
+    """Not one bad file, but what no file can be predicted with."""
+    threads(2)
+
+    def probabilities(x):
+        raise InputError("ONNX Runtime cannot compute it")
+
+    monkeypatch.setattr(predictor, "probabilities", probabilities)
+    with pytest.raises(InputError, match="cannot compute"):
+        list(predictor.predict(mixed * 10))
+    assert torch.get_num_threads() == 2
+
+
+def test_ctrl_c_ends_prediction_between_files(trained):
+    picture = next((trained / "images").rglob("*.png"))
+    code = (
+        "import sys; from render.cli import command; from vision.predictor import Predictor\n"
+        "@command\n"
+        "def main(argv=None):\n"
+        "    for found in Predictor(sys.argv[1], 'cpu').predict([sys.argv[2]] * 1_000_000):\n"
+        "        print(found.probabilities.argmax(), flush=True)\n"
+        "sys.exit(main())\n"
+    )
+    call = [sys.executable, "-c", code, str(trained / "run"), str(picture)]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and first in ("0\n", "1\n", "2\n")
+    assert err == "interrupted; what was finished is kept\n"
 
 
 # Files, folders, patterns

@@ -1,13 +1,13 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
+import contextlib
 import dataclasses
-import itertools
-import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+import torch
 from PIL import Image
 
 from render import audio, batch, png
@@ -17,14 +17,13 @@ from vision import engine, exported
 from vision.pictures import fit_border, seconds_of
 from vision.pixels import PICTURE_ENDINGS, load
 from vision.store import Store
+from vision.threads import in_order
 from vision.transforms import ToInput, match_channels, redraw, to_tensor
 
 #: What `Predictor.read` raises of a file that cannot be used.
 UNUSABLE = (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError)
-
-
-#: Files read ahead of the network, and at a time: each long song takes some hundred MB while it is read.
-CHUNK, READERS = 32, min(8, os.cpu_count() or 1)
+#: Threads at most: each long song takes some hundred MB while it is read. And the files that each takes at a time.
+WORKERS, CHUNK = 8, 8
 
 
 @dataclasses.dataclass
@@ -106,6 +105,8 @@ class Predictor:
         self.max_seconds = None
         self._remove_border = self.recipe.remove_border()
         self._to_input = ToInput(self.recipe.size)
+        # Graphics processors compute one thing at a time anyway, and not every driver takes calls of several threads.
+        self._turn = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
 
     def _load(self, run):
         # Here, because an exported file needs no networks of PyTorch's.
@@ -133,11 +134,9 @@ class Predictor:
         if self.max_seconds is not None and seconds > self.max_seconds:
             raise ValueError(f"is longer than {self.max_seconds:g} s, the limit here; cut out a part of it")
 
-    def _redraw(self, image, seconds):
-        return redraw(image, self.recipe.drawn, seconds / self.recipe.seconds)
-
     def _input(self, image, seconds):
-        """One picture at the network's height, as wide as its seconds ask for: (channels, size, width), uint8."""
+        """One of our pictures, as high as the network's and as wide as its seconds ask for: (channels, h, w), uint8."""
+        image = redraw(image, self.recipe.drawn, seconds / self.recipe.seconds)
         x = self._to_input(image, self.recipe.width(seconds))
         return match_channels(x, self.recipe.channels)
 
@@ -191,11 +190,10 @@ class Predictor:
         if about:
             seconds = seconds_of(about, image.width)
             self._check_length(seconds)
-            return self._input(self._redraw(image, seconds), seconds), [], seconds, Settings.from_dict(about)
+            return self._input(image, seconds), [], seconds, Settings.from_dict(about)
         box, known = self._remove_border.box(image)
         notes = [] if known else [f"of unknown size {image.width}x{image.height}; its margin was cut by its own edges"]
-        image = image.crop(box)
-        x = to_tensor(image)
+        x = to_tensor(image if box == (0, 0, *image.size) else image.crop(box))
         if len(x) > self.recipe.channels:
             notes.append("in colours of no known colormap; taken by their brightness")
         x = self._to_input.resize(x, self.recipe.width(self.recipe.seconds))
@@ -242,7 +240,7 @@ class Predictor:
         image = Image.fromarray(np.ascontiguousarray(levels), "L")
         seconds = image.width * settings.hop_length / settings.sr
         self._check_length(seconds - 0.5)
-        return self._input(self._redraw(image, seconds), seconds)
+        return self._input(image, seconds)
 
     def probabilities(self, x):
         """The models' mean probabilities of pictures: a Store to (n, n_classes), float32."""
@@ -264,24 +262,24 @@ class Predictor:
         prediction : Prediction
             In the order of `paths`.
         """
-        paths = iter(paths)
+        paths = list(paths)
+        workers = min(WORKERS, torch.get_num_threads(), len(paths)) or 1
+        size = min(CHUNK, -(-len(paths) // workers)) or 1
+        parts = (paths[at : at + size] for at in range(0, len(paths), size))
+        for found in in_order(self._predict_part, parts, workers):
+            yield from found
 
-        def read_some():
-            # Only a chunk is held at a time; it is read while the network works on the one before.
-            some = list(itertools.islice(paths, CHUNK))
-            threads = Parallel(n_jobs=READERS, prefer="threads", return_as="generator")
-            return threads(delayed(self.attempt)(path) for path in some) if some else None
-
-        ahead = read_some()
-        while ahead:
-            found, ahead = list(ahead), read_some()
-            usable = [x for _, x in found if x is not None]
-            x = Store.collect(usable, channels=self.recipe.channels, height=self.recipe.size)
+    def _predict_part(self, paths, stop):
+        """Read some files, then score them together: a list of `Prediction`."""
+        found = [self.attempt(path) for path in paths if not stop.is_set()]
+        usable = [x for _, x in found if x is not None]
+        x = Store.collect(usable, channels=self.recipe.channels, height=self.recipe.size)
+        with self._turn:
             probabilities = iter(self.probabilities(x))
-            for prediction, x in found:
-                if x is not None:
-                    prediction.probabilities = next(probabilities)
-                yield prediction
+        for prediction, x in found:
+            if x is not None:
+                prediction.probabilities = next(probabilities)
+        return [prediction for prediction, _ in found]
 
     def attempt(self, path):
         """Read one file: a `Prediction` that holds notes or an error, and `x` as of `read`, or None."""
