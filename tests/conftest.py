@@ -1,6 +1,7 @@
 """Small picture trees, built in temporary folders."""
 
 import os
+import signal
 from pathlib import Path
 
 from render.child import THREADS
@@ -8,6 +9,11 @@ from render.child import THREADS
 # Before numpy and torch are imported: threads that wait for each other make tests many times slower where others
 # compute as well, such as the tests in another process.
 os.environ.update({name: os.environ.get(name, n) for name, n in THREADS.items()})
+
+# A shell starts what it puts in the background deaf to Ctrl-C, and every process that is started from it: the tests
+# of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
