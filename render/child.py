@@ -80,10 +80,10 @@ def serve():
         if busy.is_set():
             _thread.interrupt_main()
         time.sleep(1)
-        os.killpg(0, signal.SIGKILL) if hasattr(os, "killpg") else os._exit(1)
+        _end()
 
     threading.Thread(target=listen, daemon=True).start()
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    try:
         while (message := todo.get()) is not None:
             busy.set()
             _limit_processor_time(limits.cpu_seconds)
@@ -100,7 +100,16 @@ def serve():
             outbox.write(answer)
             outbox.flush()
             busy.clear()
+    except BrokenPipeError:
+        pass
+    except KeyboardInterrupt:
+        _end()  # a program that the task began would live on
     os._exit(0)
+
+
+def _end():
+    """End this process and every program that its task has begun."""
+    os.killpg(0, signal.SIGKILL) if hasattr(os, "killpg") else os._exit(1)
 
 
 def _limit_processor_time(seconds):

@@ -172,6 +172,29 @@ def test_workers_do_not_outlive_their_parent(tmp_path, end, how):
                     os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_an_interrupted_task_takes_its_programs_along(tmp_path):
+    """A worker that wakes up often is interrupted in its task when its parent dies: it must not just exit."""
+    lines = (
+        f"import pathlib, tasks\n"
+        f"from render import workers\n"
+        f"list(workers.run(tasks.hang_with_a_child, [(pathlib.Path({str(tmp_path)!r}), 'asleep')], 1))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    parent = subprocess.Popen([sys.executable, "-c", lines], env=environment)
+    wait_for(lambda: list(tmp_path.glob("*.pids")))
+    pids = [int(pid) for pid in next(tmp_path.glob("*.pids")).read_text().split()]
+    try:
+        assert all(map(is_running, pids))
+        parent.kill()
+        wait_for(lambda: not any(map(is_running, pids)))
+    finally:
+        parent.kill()
+        parent.wait()
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
 def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
