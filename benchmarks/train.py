@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
 
 from benchmarks.timing import in_turns, machine, spread  # noqa: E402
-from vision import augment, checkpoint, engine, models, run  # noqa: E402
+from vision import augment, checkpoint, engine, models, run, second  # noqa: E402
 from vision.config import Config  # noqa: E402
 from vision.leaks import train_splits  # noqa: E402
 from vision.pictures import read_folder  # noqa: E402
@@ -195,7 +195,7 @@ def epoch_shares(args, device):
     train, n_classes = sets["train"], len(sets["train"].classes)
     model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
     model = model.to(device, memory_format=torch.channels_last)
-    engine.fit_texture(model, train.x, train.y)
+    second.fit(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
     order = torch.randperm(len(train.y))

@@ -81,9 +81,7 @@ def _look(target):
 
 
 def _same_settings(about, settings, cmap):
-    return about.get("cmap") == cmap and all(
-        about.get(name) == value for name, value in settings.to_dict().items()
-    )
+    return about.get("cmap") == cmap and all(about.get(name) == value for name, value in settings.to_dict().items())
 
 
 def _silence(about):

@@ -11,7 +11,7 @@ import torch
 from conftest import DATA, needs_data
 
 from render.cli import InputError
-from vision import checkpoint, engine, evaluate, export, exported, predict
+from vision import checkpoint, engine, evaluate, export, exported, predict, second
 from vision.pictures import read_folder
 from vision.predictor import Predictor
 
@@ -56,12 +56,12 @@ def changed(file, tmp_path):
 def learnt(name, texture, pictures, channels=1):
     """A model that took a few steps on some pictures, and its recipe."""
     torch.manual_seed(0)
-    points = len(engine.texture_windows(pictures.x)) if texture else 0
+    points = len(second.train_windows(pictures.x)) if texture else 0
     arguments = {"name": name, "channels": channels, "size": pictures.x.height, "texture": points, "dropout": 0.1}
     mean, std = pictures.x.mean_and_std()
     recipe = checkpoint.Recipe(pictures.classes, arguments | {"mean": mean, "std": std}, window=5.0)
     model = checkpoint.build(recipe)
-    engine.fit_texture(model, pictures.x, pictures.y)
+    second.fit(model, pictures.x, pictures.y)
     for _ in range(3):
         engine.train_one_epoch(
             model, pictures.x, pictures.y, order=torch.randperm(len(pictures.y)), batch_size=8,

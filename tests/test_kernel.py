@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from vision import engine, kernel, models
+from vision import engine, kernel, models, second
 from vision.kernel import TextureHead
 from vision.store import Store
 
@@ -30,14 +30,14 @@ def stripes(n, seed=0):
 
 def build(x, n_classes=3):
     torch.manual_seed(0)
-    points = len(engine.texture_windows(x))
+    points = len(second.train_windows(x))
     return models.build(
         n_classes, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=points
     ).eval()
 
 
 def windows_of(x):
-    windows = engine.texture_windows(x)
+    windows = second.train_windows(x)
     return engine.to_pixels(x.cut(*zip(*windows, strict=True)), CPU), [number for number, _ in windows]
 
 
@@ -47,7 +47,7 @@ def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
     monkeypatch.setattr(kernel, "AXES", axes)
     x, y = stripes(20)
     model = build(x)
-    engine.fit_texture(model, x, y, class_weight)
+    second.fit(model, x, y, class_weight)
     pixels, owners = windows_of(x)
     new, _ = windows_of(stripes(9, seed=1)[0])
     with torch.inference_mode():
@@ -69,7 +69,7 @@ def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
 def test_it_knows_ripples_of_pictures_it_has_not_seen():
     x, y = stripes(30)
     model = build(x)
-    engine.fit_texture(model, x, y)
+    second.fit(model, x, y)
     new, labels = stripes(30, seed=1)
     pixels, owners = windows_of(new)
     with torch.inference_mode():
@@ -80,7 +80,7 @@ def test_it_knows_ripples_of_pictures_it_has_not_seen():
 def test_shuffled_labels_leave_it_at_chance():
     x, y = stripes(60)
     model = build(x)
-    engine.fit_texture(model, x, y[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
+    second.fit(model, x, y[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
     new, labels = stripes(60, seed=1)
     pixels, owners = windows_of(new)
     with torch.inference_mode():
@@ -91,7 +91,7 @@ def test_shuffled_labels_leave_it_at_chance():
 def test_an_answer_does_not_depend_on_the_batch():
     x, y = stripes(20)
     model = build(x)
-    engine.fit_texture(model, x, y)
+    second.fit(model, x, y)
     pixels, _ = windows_of(x)
     with torch.inference_mode():
         whole = model.texture(pixels).softmax(dim=1)
@@ -100,22 +100,22 @@ def test_an_answer_does_not_depend_on_the_batch():
 
 
 def test_many_windows_are_thinned_out_evenly(monkeypatch):
-    monkeypatch.setattr(engine, "POINTS", 10)
+    monkeypatch.setattr(second, "POINTS", 10)
     x, y = stripes(12)
     assert len([start for number in range(12) for start in x.starts(number)]) == 36
-    windows = engine.texture_windows(x)
+    windows = second.train_windows(x)
     assert len(windows) == 9
     numbers = [number for number, _ in windows]
     assert min(numbers) == 0 and max(numbers) > 9
     model = build(x)
-    engine.fit_texture(model, x, y)
+    second.fit(model, x, y)
     assert model.texture.points.shape[0] == 9
 
 
 def test_steady_statistics_of_silence_are_no_trouble():
     x = Store.of(torch.zeros(4, 1, 32, 32, dtype=torch.uint8))
     model = build(x, 2)
-    engine.fit_texture(model, x, torch.tensor([0, 1, 0, 1]))
+    second.fit(model, x, torch.tensor([0, 1, 0, 1]))
     with torch.inference_mode():
         found = model(torch.zeros(1, 1, 32, 32))
     assert found.isfinite().all()
@@ -125,7 +125,7 @@ def test_steady_statistics_of_silence_are_no_trouble():
 def test_a_genre_without_a_window_left_is_never_named():
     x, y = stripes(20)
     model = build(x)
-    engine.fit_texture(model, x, y.clamp_max(1))
+    second.fit(model, x, y.clamp_max(1))
     pixels, _ = windows_of(x)
     with torch.inference_mode():
         assert not (model.texture(pixels).argmax(dim=1) == 2).any()
@@ -133,3 +133,26 @@ def test_a_genre_without_a_window_left_is_never_named():
 
 def test_nothing_in_it_is_trained():
     assert list(TextureHead(3, size=32, points=6).parameters()) == []
+
+
+def test_what_it_said_before_is_not_asked_again(monkeypatch):
+    """Also where batches are cut otherwise, and in another order of pictures."""
+    x, y = stripes(40)
+    model = build(x)
+    second.fit(model, x, y)
+    numbers = [7, 3, *range(10, 40)]
+    said = second.opinions(model, x, numbers)
+    asked = engine.predict_proba(model, x, numbers)
+    assert said.shape == (32 * 3, 3)
+    assert said.std() > 0.1
+    monkeypatch.setattr(model.texture, "forward", None)
+    assert torch.allclose(engine.predict_proba(model, x, numbers, second=said), asked, atol=1e-6)
+    with pytest.raises(TypeError):
+        engine.predict_proba(model, x, numbers)
+
+
+def test_without_one_nothing_is_said():
+    x, _ = stripes(4)
+    assert second.opinions(build(x), x, []) is None
+    plain = models.build(3, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=0)
+    assert second.opinions(plain, x, [0]) is None

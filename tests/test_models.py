@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision import models as theirs
 
-from vision import checkpoint, engine, models, train
+from vision import checkpoint, engine, models, second, train
 from vision.store import Store
 
 THEIRS = ["resnet18", "squeezenet1_1", "mobilenet_v3_small"]
@@ -49,7 +49,7 @@ def one_thread():
 def test_logits_gradients_and_probabilities(name, texture):
     model = build(name, texture=texture)
     assert model.training
-    engine.fit_texture(model, levels(name, 8), torch.arange(8) % 3)
+    second.fit(model, levels(name, 8), torch.arange(8) % 3)
     x = pixels(name)
     logits = model(x)
     assert logits.shape == (4, 3)
@@ -76,7 +76,7 @@ def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     model |= {"name": name, "size": size_of(name)}
     recipe = checkpoint.Recipe(["a", "b", "c"], model, window=5.0, seconds=12.0)
     before = checkpoint.build(recipe).to(memory_format=torch.channels_last)
-    engine.fit_texture(before, levels(name, 4, channels), torch.tensor([0, 1, 2, 0]))
+    second.fit(before, levels(name, 4, channels), torch.tensor([0, 1, 2, 0]))
     x = pixels(name, 4, channels)
     before.train()(x)  # the means of batch norm belong to it
     checkpoint.save(tmp_path / "model.pt", before, recipe)
@@ -188,7 +188,7 @@ def test_nothing_that_apples_devices_lack(name):
     optimizer = torch.optim.AdamW(model.parameters())
     criterion = torch.nn.CrossEntropyLoss(torch.ones(3), reduction="sum", label_smoothing=0.1)
     with NoMPS():
-        engine.fit_texture(model, x, y)
+        second.fit(model, x, y)
         loss, _ = engine.train_one_epoch(
             model, x, y, order=torch.arange(6), batch_size=3, criterion=criterion, optimizer=optimizer, n_classes=3,
             stretch=0.1, shift=0.1, colour=4.0, mixup=0.3, masks=1,

@@ -16,7 +16,7 @@ import torch
 from conftest import spectrogram_of, write_picture, write_tree
 
 from render import atomic
-from vision import checkpoint, config, engine, models, parallel, pictures, run, train
+from vision import checkpoint, config, engine, models, parallel, pictures, run, second, train
 from vision.predictor import Predictor
 from vision.store import Store
 
@@ -225,7 +225,7 @@ def taught(path=None):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    engine.fit_texture(model, x, y)
+    second.fit(model, x, y)
     weight = torch.tensor([0.5, 1.0, 2.0])
     cpu = torch.device("cpu")
     with parallel.group() as (rank, world):

@@ -22,9 +22,7 @@ from vision.split import main, read_rows, update
 def sides(data):
     """Every linked file, and the side it is on."""
     return {
-        path.relative_to(data / split).as_posix(): split
-        for split in SPLITS
-        for path in (data / split).rglob("*.png")
+        path.relative_to(data / split).as_posix(): split for split in SPLITS for path in (data / split).rglob("*.png")
     }
 
 

@@ -17,8 +17,9 @@ RENDER = [
 VISION = [
     "groups", "assign", "colours", "transforms", "pixels", "genres", "files", "store", "pictures", "leaks", "split",
     "similar", "traits", "doubts", "health",
-    "config", "texture", "kernel", "models", "augment", "engine", "calibration", "parallel", "metrics", "recipe",
-    "checkpoint", "attribution", "exported", "threads", "predictor", "wording", "timeline", "stream", "watch",
+    "config", "texture", "kernel", "models", "augment", "engine", "second", "calibration", "parallel", "metrics",
+    "recipe", "checkpoint", "attribution", "exported", "memory", "threads", "predictor", "wording", "timeline",
+    "stream", "watch",
     "plots", "heatmaps", "page", "run_page", "health_page", "report",
     "pooled", "learn", "run", "seeds", "answers", "web",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from PIL import Image
 from render import __main__ as render_command
 from render import png
 from render.cli import InputError
-from vision import checkpoint, engine, evaluate, explain, metrics, models, predict, run, split, train
+from vision import checkpoint, engine, evaluate, explain, metrics, models, predict, run, second, split, train
 from vision.pictures import read_folder
 from vision.predictor import Predictor
 from vision.store import Store
@@ -62,7 +62,7 @@ def test_it_learns_and_leaves_a_run_folder(trained):
     for name in ("accuracy_plot", "loss_plot", "confusion_matrix"):
         assert min(Image.open(folder / f"{name}.png").size) > 300
     page = (folder / "report.html").read_text()
-    assert "src=\"data:image/png" in page
+    assert 'src="data:image/png' in page
     assert "http" not in page, "self-contained"
 
 
@@ -486,7 +486,7 @@ def test_overfits_eight_pictures(name, texture):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    engine.fit_texture(model, x, y)
+    second.fit(model, x, y)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(40):
         loss, accuracy = engine.train_one_epoch(

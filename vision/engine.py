@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from vision import augment
-from vision.kernel import POINTS
 
 #: Pictures scored at a time; it changes no result, only the memory taken.
 EVAL_BATCH = 64
@@ -180,7 +179,7 @@ def train_one_epoch(
 
 
 @torch.inference_mode()
-def predict_proba(model, x, numbers=None, *, precision="fp32"):
+def predict_proba(model, x, numbers=None, *, precision="fp32", second=None):
     """Probabilities of the genres for each picture: the mean over its windows.
 
     Parameters
@@ -193,17 +192,21 @@ def predict_proba(model, x, numbers=None, *, precision="fp32"):
         Which of them; by default all.
     precision : str
         ``"fp32"`` or ``"bf16"``.
+    second : torch.Tensor, shape (n_windows, n_classes), optional
+        `second.opinions` of the same pictures, so that they are not asked for again.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
         On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
     """
-    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, precision=precision), numbers)
+    return x.mean_over_windows(
+        lambda windows: predict_windows(model, x, windows, precision=precision, second=second), numbers
+    )
 
 
 @torch.inference_mode()
-def predict_windows(model, x, windows, *, precision="fp32"):
+def predict_windows(model, x, windows, *, precision="fp32", second=None):
     """Probabilities for single windows.
 
     Parameters
@@ -216,6 +219,8 @@ def predict_windows(model, x, windows, *, precision="fp32"):
         Number of the picture, left edge.
     precision : str
         ``"fp32"`` or ``"bf16"``.
+    second : torch.Tensor, shape (len(windows), n_classes), optional
+        What `second.opinions` said of them.
 
     Yields
     ------
@@ -229,41 +234,10 @@ def predict_windows(model, x, windows, *, precision="fp32"):
     for first in range(0, len(windows), EVAL_BATCH):
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
+        said = () if second is None else (second[first : first + EVAL_BATCH],)
         with autocast(device, precision):
-            logits = model(pixels)
+            logits = model(pixels, *said)
         yield part, logits.float().softmax(dim=1).cpu()
-
-
-def texture_windows(x):
-    """Windows of train pictures, (number, left edge) each, that texture is learned from: up to `kernel.POINTS`."""
-    windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
-    return windows[:: -(-len(windows) // POINTS)]
-
-
-def fit_texture(model, x, y, class_weight=None):
-    """Solve a model's second opinion, where it has one, for windows of the train pictures.
-
-    Parameters
-    ----------
-    model : models.Network
-        With or without texture; on its device.
-    x : Store
-        Train pictures.
-    y : torch.Tensor, shape (n,), int64
-        Labels.
-    class_weight : torch.Tensor, shape (n_classes,), optional
-        How much each genre counts.
-    """
-    if model.texture is None:
-        return
-    windows = texture_windows(x)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        found = [
-            model.texture.texture(to_pixels(x.cut(*zip(*windows[at : at + EVAL_BATCH], strict=True)), device))
-            for at in range(0, len(windows), EVAL_BATCH)
-        ]
-    model.texture.fit(torch.cat(found), y[[number for number, _ in windows]], class_weight)
 
 
 def seed_everything(seed, epoch, rank=0):

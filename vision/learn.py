@@ -10,7 +10,7 @@ import torch
 
 from render import atomic
 from render.cli import InputError, progress
-from vision import checkpoint, engine, metrics, parallel
+from vision import checkpoint, engine, metrics, parallel, second
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "lr", "seconds"]
 #: Share of a run in which the rate of ``onecycle`` rises, and what it begins with, as a share of its peak.
@@ -66,8 +66,10 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
         history = state["history"]
         say(f"resumed after epoch {len(history)} of {config.epochs}")
     else:
-        engine.fit_texture(model, train.x, train.y, weight)
+        second.fit(model, train.x, train.y, weight)
     wrapped = parallel.wrap(model, device, world)
+    mine = range(rank, len(dev.y), world) if dev else ()
+    opinions = second.opinions(model, dev.x, mine) if dev else None
     for epoch in range(len(history) + 1, config.epochs + 1):
         if config.patience and dev and history and len(history) - best(history) >= config.patience:
             say(f"stopped early: no better dev accuracy in {config.patience} epochs")
@@ -96,8 +98,8 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
         if dev:
             parallel.share_buffers(model, world)
-            mine = range(rank, len(dev.y), world)
-            parts = parallel.gather((list(mine), engine.predict_proba(model, dev.x, mine, precision=precision)), world)
+            found = engine.predict_proba(model, dev.x, mine, precision=precision, second=opinions)
+            parts = parallel.gather((list(mine), found), world)
             probabilities = torch.empty(len(dev.y), n_classes)
             for numbers, part in parts:
                 if numbers:  # a process may have had nothing to do

@@ -31,21 +31,21 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-def conv(inputs, outputs, kernel=3, stride=1):
-    """Convolution, batch norm (Ioffe and Szegedy, 2015) and ReLU, as a list of layers."""
+def conv(inputs, outputs, kernel=3, stride=1, pool=1):
+    """Convolution, batch norm (Ioffe and Szegedy, 2015), ReLU and max pooling, as a list of layers."""
     # No bias: batch norm takes it out again.
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+    # The largest of what is above zero is what is above zero of the largest, and takes a fourth of the work.
+    pooling = [] if pool == 1 else [nn.MaxPool2d(pool)]
+    return [*layers, *pooling, nn.ReLU(inplace=True)]
 
 
 def make_layers(widths, channels):
-    """The convolutions of a VGG: 3x3 for each width, halving by max pooling for each "M"."""
+    """The convolutions of a VGG: 3x3 for each width, halving by max pooling after each that an "M" follows."""
     layers = []
-    for width in widths:
-        if width == "M":
-            layers.append(nn.MaxPool2d(2))
-        else:
-            layers += conv(channels, width)
+    for width, after in zip(widths, [*widths[1:], None], strict=True):
+        if width != "M":
+            layers += conv(channels, width, pool=2 if after == "M" else 1)
             channels = width
     return nn.Sequential(*layers)
 
@@ -61,7 +61,7 @@ class VGG(nn.Module):
 
     def __init__(self, n_classes, *, channels, size, dropout):
         super().__init__()
-        self.features = nn.Sequential(*conv(channels, 32, 5, 2), nn.MaxPool2d(2), *make_layers(VGG_WIDTHS, 32))
+        self.features = nn.Sequential(*conv(channels, 32, 5, 2, pool=2), *make_layers(VGG_WIDTHS, 32))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * VGG_WIDTHS[-1], n_classes))
 
     def forward(self, x):
@@ -93,7 +93,7 @@ def cnn2(n_classes, *, channels, size, dropout):
     """Two convolution blocks with dropout and a dense layer of 128: many tutorials' network."""
     layers = []
     for inputs, outputs in ((channels, 32), (32, 64)):
-        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.25)]
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Dropout(0.25)]
     dense = [nn.Flatten(), nn.Linear(64 * (size // 4) ** 2, 128), nn.ReLU(inplace=True), nn.Dropout(dropout)]
     return nn.Sequential(*layers, *dense, nn.Linear(128, n_classes))
 
@@ -102,7 +102,7 @@ def cnn3(n_classes, *, channels, size, dropout):
     """Three convolution blocks with batch norm and dropout, and a dense layer of 128."""
     layers = []
     for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
-        layers += [*conv(inputs, outputs), nn.MaxPool2d(2), nn.Dropout(0.25)]
+        layers += [*conv(inputs, outputs, pool=2), nn.Dropout(0.25)]
     dense = [nn.Flatten(), nn.Linear(128 * (size // 8) ** 2, 128), nn.ReLU(inplace=True), nn.Dropout(dropout)]
     return nn.Sequential(*layers, *dense, nn.Linear(128, n_classes))
 
@@ -115,8 +115,8 @@ class CRNN(nn.Module):
 
     def __init__(self, n_classes, *, channels, size, dropout):
         super().__init__()
-        layers = [*conv(channels, 32), nn.MaxPool2d(2), *conv(32, 64), nn.MaxPool2d((4, 2))]
-        self.features = nn.Sequential(*layers, *conv(64, 128), nn.MaxPool2d((4, 2)))
+        layers = [*conv(channels, 32, pool=2), *conv(32, 64, pool=(4, 2)), *conv(64, 128, pool=(4, 2))]
+        self.features = nn.Sequential(*layers)
         self.gru = nn.GRU(128, 64, batch_first=True, bidirectional=True)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(128, n_classes))
 
@@ -197,8 +197,14 @@ class Network(nn.Module):
         #: Divides the logits outside training; see `calibration.calibrate`.
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, x):
+    def forward(self, x, second=None):
         """Logits of pixels in [0, 1], shape (B, C, H, W).
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (B, C, H, W)
+        second : torch.Tensor, shape (B, n_classes), optional
+            What `second_opinion` said of them before.
 
         Returns
         -------
@@ -211,9 +217,13 @@ class Network(nn.Module):
             return logits
         if self.texture is None:
             return logits / self.temperature
-        mean = self.TEXTURE * self.texture(x).softmax(dim=1)
+        mean = self.TEXTURE * (self.second_opinion(x) if second is None else second)
         mean = mean + (1 - self.TEXTURE) * logits.float().softmax(dim=1)
         return mean.clamp_min(1e-12).log() / self.temperature
+
+    def second_opinion(self, x):
+        """Probabilities from texture alone, shape (B, n_classes), of pixels in [0, 1]; training leaves it as it is."""
+        return self.texture(x).softmax(dim=1)
 
 
 def build(n_classes, *, name, channels, size, mean, std, dropout, texture, weights=None):

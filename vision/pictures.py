@@ -232,9 +232,7 @@ def read_folder(
         remove_border.alone = 0
         x, kept, abouts, problems = read(3)
     if not kept:
-        raise InputError(
-            f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}"
-        )
+        raise InputError(f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}")
     labels = {label for _, label in kept}
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]

@@ -13,7 +13,7 @@ from PIL import Image
 from render import audio, batch, png
 from render.cli import InputError
 from render.settings import Settings
-from vision import engine, exported
+from vision import engine, exported, memory
 from vision.pictures import fit_border, seconds_of
 from vision.pixels import PICTURE_ENDINGS, load
 from vision.store import Store
@@ -93,6 +93,7 @@ class Predictor:
             self.device = engine.pick_device("cpu" if device == "auto" and exported.is_exported(run) else device)
         except ValueError as error:
             raise InputError(error) from None
+        memory.keep()
         self.models, self._exported = [], None
         if exported.is_exported(run):
             if self.device.type != "cpu":

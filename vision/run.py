@@ -8,7 +8,7 @@ from pathlib import Path
 
 from render import atomic
 from render.cli import InputError
-from vision import attribution, checkpoint, engine, metrics, parallel, report
+from vision import attribution, checkpoint, engine, memory, metrics, parallel, report, second
 from vision.calibration import calibrate
 from vision.genres import list_pictures
 from vision.leaks import train_splits
@@ -90,7 +90,7 @@ def make_recipe(config, train, remove_border, window, about):
     mean, std = train.x.mean_and_std()
     model = {"name": config.model, "channels": train.x.channels, "size": config.size, "mean": mean, "std": std}
     model["dropout"] = config.dropout
-    model["texture"] = len(engine.texture_windows(train.x)) if config.texture else 0
+    model["texture"] = len(second.train_windows(train.x)) if config.texture else 0
     seconds = train.seconds or config.track_seconds
     frames = remove_border.frames
     return checkpoint.Recipe(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
@@ -115,6 +115,7 @@ def pick_hardware(config):
     InputError
         When it insists on a device that is not there.
     """
+    memory.keep()
     threads = engine.use_threads(config.threads)
     try:
         device = parallel.local_device(engine.pick_device(config.device))
