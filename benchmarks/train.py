@@ -2,12 +2,14 @@
 
     python benchmarks/train.py DATA [--parts speed accuracy epoch] [--size 224] [--rounds 3]
 
-All in one run over the same train pictures, in turns, so that a busy machine slows all alike:
+All in one run over the same train pictures, in turns, so that a busy machine slows all alike, and each in a
+process of its own, so that none has another's settings:
 
 speed     images a second of training a VGG (`vgg_dense`, one channel, Adam, batches of 32), three ways:
-          (a) torchvision's ImageFolder decodes every PNG again in every epoch, greyscale, 2 workers, fp32
+          (a) torchvision's ImageFolder decodes every PNG again in every epoch, greyscale, 2 workers, fp32; ReLU
+          before pooling, as everybody writes it (the same outputs and gradients)
           (a') the same with three channels, as most people feed pictures that are colours of one number
-          (b) ours: decoded once beforehand, the precision that pays on this machine; the network of (a)
+          (b) ours: decoded once beforehand, the precision that pays on this machine, memory as `vision.train` keeps it
 accuracy  seconds until dev accuracy first reaches --accuracy, everything included but the imports:
           (a) as above with dev scored after each epoch; (c) `vision.run.fit` with the standard recipe, its
           network, windows, schedule and files of a run folder; (d) the same without its second opinion,
@@ -19,10 +21,12 @@ epoch     what an epoch of the standard recipe is made of: input (windows cut, s
 import argparse
 import contextlib
 import csv
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 # Not this script's own folder, which has a render.py of its own.
@@ -32,8 +36,9 @@ import torch  # noqa: E402
 from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
 
 from benchmarks.timing import in_turns, machine, spread  # noqa: E402
-from vision import augment, checkpoint, engine, models, run, second  # noqa: E402
+from vision import augment, checkpoint, engine, memory, models, run, second  # noqa: E402
 from vision.config import Config  # noqa: E402
+from vision.genres import list_pictures  # noqa: E402
 from vision.leaks import train_splits  # noqa: E402
 from vision.pictures import read_folder  # noqa: E402
 
@@ -68,7 +73,7 @@ class Usual:
         # Workers that stay spare it a start in every epoch.
         how = {"batch_size": BATCH, "num_workers": WORKERS, "persistent_workers": True}
         self.loaders = {split: DataLoader(found, shuffle=split == "train", **how) for split, found in sets.items()}
-        self.model = vgg(len(sets["train"].classes), channels, size).to(device)
+        self.model = relu_first(vgg(len(sets["train"].classes), channels, size)).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
 
     def epoch(self):
@@ -99,27 +104,77 @@ def vgg(n_classes, channels, size):
     return models.build(n_classes, channels=channels, size=size, mean=mean, std=std, **how)
 
 
-def speed(args, folders, device):
-    """Images a second, the usual loop against ours, one network."""
-    precision = engine.pick_precision("auto", device)
-    start = time.perf_counter()
-    train = read_folder(folders["train"], size=args.size, channels=1)
-    decoded = time.perf_counter() - start
-    n, n_classes = len(train.y), len(train.classes)
-    how = {"size": args.size, "lr": args.lr, "device": device}
-    grey, colours = (Usual({"train": folders["train"]}, channels, **how) for channels in (1, 3))
-    model = vgg(n_classes, 1, args.size).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), args.lr)
+def relu_first(model):
+    """The network with ReLU before each pooling."""
+    layers = list(model.net.features)
+    for number, layer in enumerate(layers[:-1]):
+        if isinstance(layer, torch.nn.MaxPool2d):
+            layers[number : number + 2] = layers[number + 1], layer
+    model.net.features = torch.nn.Sequential(*layers)
+    return model
 
-    def ours():
+
+class Ours:
+    """Training as `vision.train` does, without its augmentation: arguments as for `Usual`.
+
+    Attributes
+    ----------
+    decoded : float
+        Seconds that it took to decode the train pictures.
+    """
+
+    def __init__(self, folders, channels, *, size, lr, device):
+        memory.keep()
+        start = time.perf_counter()
+        self.train = read_folder(folders["train"], size=size, channels=channels)
+        self.decoded = time.perf_counter() - start
+        model = vgg(len(self.train.classes), channels, size)
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
+        self.precision = engine.pick_precision("auto", device)
+
+    def epoch(self):
+        """Train on every picture once."""
         engine.train_one_epoch(
-            model, train.x, train.y, order=torch.randperm(n), batch_size=BATCH, n_classes=n_classes,
-            criterion=torch.nn.CrossEntropyLoss(reduction="sum"), optimizer=optimizer, precision=precision,
+            self.model, self.train.x, self.train.y, order=torch.randperm(len(self.train.y)), batch_size=BATCH,
+            n_classes=len(self.train.classes), criterion=torch.nn.CrossEntropyLoss(reduction="sum"),
+            optimizer=self.optimizer, precision=self.precision,
         )  # fmt: skip
 
-    name = f"(b) ours: decoded once, {precision}"
-    calls = {"(a) usual: decoding each epoch, grey, fp32": grey.epoch, "(a') usual, three channels": colours.epoch}
-    times = in_turns(calls | {name: ours}, args.rounds)
+
+def process(threads):
+    """A process of its own, that computes what is submitted to it."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=engine.use_threads, initargs=(threads,))
+
+
+_there = []
+
+
+def _begin(kind, args, how):
+    _there.append(kind(*args, **how))
+    return getattr(_there[0], "decoded", None)
+
+
+def _epoch():
+    _there[0].epoch()
+
+
+def speed(args, folders, device):
+    """Images a second, the usual loop against ours, one network."""
+    n = len(list_pictures(folders["train"]))
+    train, how = {"train": folders["train"]}, {"size": args.size, "lr": args.lr, "device": device}
+    ours = f"(b) ours: decoded once, {engine.pick_precision('auto', device)}"
+    kinds = {
+        "(a) usual: decoding each epoch, grey, fp32": (Usual, (train, 1)),
+        "(a') usual, three channels": (Usual, (train, 3)),
+        ours: (Ours, (train, 1)),
+    }
+    with contextlib.ExitStack() as stack:
+        pools = {name: stack.enter_context(process(args.threads)) for name in kinds}
+        decoded = {name: pools[name].submit(_begin, *kind, how).result() for name, kind in kinds.items()}[ours]
+        calls = {name: lambda pool=pool: pool.submit(_epoch).result() for name, pool in pools.items()}
+        times = in_turns(calls, args.rounds)
     print(f"\nTraining vgg_dense at {args.size}x{args.size} on {n} pictures, images a second")
     for told, seconds in times.items():
         print(f"{told:44} {spread([n / value for value in seconds])}")
@@ -146,8 +201,8 @@ def usual_until(args, folders, device, seed):
     return time.perf_counter() - start, len(accuracies), max(accuracies)
 
 
-def ours_until(args, seed, **settings):
-    """Train as ``vision.train`` does, with some other settings; returns seconds, epochs and the best dev accuracy."""
+def ours_until(args, seed, texture=True):
+    """As `usual_until`, by ``vision.train`` with or without the second opinion."""
     start = time.perf_counter()
     rows = []
     with tempfile.TemporaryDirectory() as out:
@@ -163,7 +218,7 @@ def ours_until(args, seed, **settings):
         def accuracy():
             return max(float(row["dev_accuracy"]) for row in rows)
 
-        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, **settings)
+        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, texture=texture)
         with contextlib.suppress(_Enough):
             run.fit(config, out, say=say)
         return time.perf_counter() - start, len(rows), accuracy()
@@ -174,10 +229,10 @@ def until_accuracy(args, folders, device):
     print(f"\nSeconds to dev accuracy {args.accuracy}, decoding and scoring included, a seed a round")
     found = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": [], "(d) ours: --no-texture": []}
     for seed in range(args.rounds):
-        usual = usual_until(args, folders, device, seed)
-        measured = usual, ours_until(args, seed), ours_until(args, seed, texture=False)
-        for name, result in zip(found, measured, strict=True):
-            found[name].append(result)
+        todo = (usual_until, args, folders, device, seed), (ours_until, args, seed), (ours_until, args, seed, False)
+        for name, call in zip(found, todo, strict=True):
+            with process(args.threads) as pool:
+                found[name].append(pool.submit(*call).result())
     for name, results in found.items():
         seconds, epochs, accuracies = zip(*results, strict=True)
         short = sum(value < args.accuracy for value in accuracies)
@@ -189,6 +244,7 @@ def until_accuracy(args, folders, device):
 
 def epoch_shares(args, device):
     """Where an epoch of the standard recipe goes."""
+    memory.keep()
     config = Config.from_recipe("standard", data=str(args.data))
     precision = engine.pick_precision("auto", device)
     sets, remove_border, window = run.read_data(config)
