@@ -1,6 +1,6 @@
 """How audio becomes a picture: every setting, its default and its range."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 #: Windows offered, by scipy's names.
 WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar", "cosine", "nuttall", "triang")
@@ -99,7 +99,7 @@ class Settings:
 
     def to_dict(self):
         """Return the settings as a JSON-able dict, as a picture's text chunk holds them."""
-        return asdict(self)
+        return dict(vars(self))  # asdict copies values deeply, 30 times as slow; these are plain
 
     @classmethod
     def from_dict(cls, values):
