@@ -14,6 +14,7 @@ from PIL import Image
 
 from render.cli import InputError
 from vision.assign import SPLITS, Row, settle, straddling
+from vision.genres import GenreFolder
 from vision.groups import look_up, read_groups, read_list, tie, track_key
 from vision.leaks import find_leaks
 from vision.split import main, read_rows, update
@@ -448,3 +449,29 @@ def test_the_published_filtered_split(tmp_path):
     print("\n".join(leaks))
     assert not any("track" in leak or "equal" in leak for leak in leaks)
     assert json.loads((tmp_path / "data" / "split.json").read_text())["lists"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_links_that_lead_back_end_and_change_no_genre(images, tmp_path):
+    """The first genre's link to the top would make all pictures its own; two of them more paths than can be listed."""
+    before = GenreFolder(images).samples
+    for genre in ("blues", "jazz"):
+        (images / genre / "up").symlink_to("..")
+        (images / genre / "self").symlink_to(".")
+    (images / "blues" / "metal").symlink_to("../metal")
+    assert GenreFolder(images).samples == before
+    write_tree(tmp_path / "elsewhere", 1, ["jazz"], start=90)
+    (images / "jazz" / "more").symlink_to(tmp_path / "elsewhere")
+    added = set(GenreFolder(images).samples) - set(before)
+    assert added == {(str(images / "jazz/more/jazz/jazz.00090.png"), 1)}
+    (images / "rock").symlink_to(tmp_path / "elsewhere" / "jazz")
+    assert GenreFolder(images, ["blues", "jazz", "metal", "pop", "rock"]).empty == ["pop"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_genre_folder_may_be_a_link(tmp_path):
+    write_tree(tmp_path / "music", 2, ["jazz", "metal"])
+    (tmp_path / "images").mkdir()
+    for genre in ("jazz", "metal"):
+        (tmp_path / "images" / genre).symlink_to(tmp_path / "music" / genre)
+    assert [label for _, label in GenreFolder(tmp_path / "images").samples] == [0, 0, 1, 1]

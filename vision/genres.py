@@ -8,6 +8,7 @@ from torchvision.datasets import ImageFolder
 
 from render import png
 from render.cli import InputError, progress
+from render.tracks import walk
 from vision.pixels import PICTURE_ENDINGS, load, pixel_hash
 
 AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
@@ -43,7 +44,7 @@ class GenreFolder(ImageFolder):
             found = "it is a file" if root.exists() else "there is no such folder"
             raise InputError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
-        # A link that leads back up makes ImageFolder meet the same file again and again.
+        # A file is one picture, however many links lead to it.
         first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
@@ -51,6 +52,19 @@ class GenreFolder(ImageFolder):
             raise InputError(f"{root}: no picture in it; {what_instead(root)}")
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
+
+    @staticmethod
+    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=True):
+        """Return the pictures, (path, label) each; not in circles where links lead back, as torchvision's own would."""
+        tops = {name: os.path.join(directory, name) for name in class_to_idx}
+        real = {name: os.path.realpath(top) for name, top in tops.items() if os.path.isdir(top)}
+        samples = []
+        for name in real:
+            # What is another genre's own folder stays that genre's, also where this one has a link to it.
+            others = [other for other in real.values() if other != real[name]]
+            paths = map(str, walk(tops[name], above=[directory, *others]))
+            samples += [(path, class_to_idx[name]) for path in paths if is_valid_file(path)]
+        return samples
 
     def _is_picture(self, path):
         inside = Path(path).relative_to(self.root).parts
