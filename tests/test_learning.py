@@ -14,8 +14,9 @@ import torch
 from conftest import BANDS, spectrogram_of, write_picture, write_tree
 
 from render.cli import InputError
-from vision import augment, checkpoint, engine, learn, run, train
+from vision import augment, checkpoint, engine, learn, memory, run, train
 from vision.config import Config
+from vision.kernel import TextureHead
 from vision.pictures import Pictures
 from vision.store import Store
 from vision.transforms import RemoveBorder
@@ -434,3 +435,17 @@ def test_a_run_does_not_go_on_under_other_conditions(tmp_path, name, other, told
     with pytest.raises(InputError, match=told) as error:
         learn.read_state(tmp_path, about | {name: other}, print)
     assert "--out" in str(error.value)
+
+
+def test_texture_is_asked_as_often_however_long_it_learns(data, tmp_path, monkeypatch):
+    """Nothing in it is trained: dev's is computed once. And freed memory is kept from the start."""
+    asked, kept, real = [], [], TextureHead.forward
+    monkeypatch.setattr(TextureHead, "forward", lambda self, x: asked.append(len(x)) or real(self, x))
+    monkeypatch.setattr(memory, "keep", lambda: kept.append(True))
+    windows = []
+    for epochs in (1, 3):
+        asked.clear()
+        assert train.main(flags(data, tmp_path / f"run-{epochs}", epochs)) == 0
+        windows.append(sum(asked))
+    assert windows[0] == windows[1] > 0
+    assert kept
