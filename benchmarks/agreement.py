@@ -7,20 +7,18 @@ difference (of 255), with ours redrawn at their size and stretched to its own ra
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-sys.path.insert(0, os.getcwd())
-
-from PIL import Image  # noqa: E402
-
-from vision.genres import list_pictures  # noqa: E402
-from vision.pictures import fit_border  # noqa: E402
-from vision.pixels import load  # noqa: E402
-from vision.transforms import ToInput, redraw  # noqa: E402
+from vision.data.borders import fit_border
+from vision.data.dataset import list_pictures
+from vision.data.images import load
+from vision.data.preprocess import (
+    ToInput,
+    redraw,
+)
 
 
 def main():

@@ -20,19 +20,15 @@ import tempfile
 import time
 from pathlib import Path
 
-# Not this script's own folder, which has a render.py of its own.
-ROOT = str(Path(__file__).resolve().parents[1])
-sys.path[0] = ROOT
+import numpy as np
+import torch
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from benchmarks.predict import processor_time  # noqa: E402
-from benchmarks.timing import in_turns, machine, spread  # noqa: E402
-from vision import engine, export  # noqa: E402
-from vision.files import find_files  # noqa: E402
-from vision.predictor import Predictor  # noqa: E402
-from vision.store import Store  # noqa: E402
+from benchmarks.predict import processor_time
+from benchmarks.timing import in_turns, machine, spread
+from vision.data.folders import find_files
+from vision.data.pixel_store import PixelStore
+from vision.inference.device import use_threads
+from vision.inference.predictor import Predictor
 
 
 def size_of(run):
@@ -46,12 +42,12 @@ def in_memory(predictor, files):
     good = [(found.path, found.probabilities is not None) for found in predictor.predict(files)]
     good = [path for path, usable in good if usable]
     pictures = (predictor.read(path)[0] for path in good)
-    return good, Store.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+    return good, PixelStore.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
 
 
 def first_answers(run, file, picture, rounds):
     """Seconds by the clock and of processor time of whole processes, in turns: two dicts by name."""
-    environment = os.environ | {"PYTHONPATH": ROOT}
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
     used = {"model.pt": [], "model.onnx": []}
 
     def predict(name, path):
@@ -79,13 +75,13 @@ def main():
     parser.add_argument("--limit", type=int, default=200, help="files to predict, spread over the folder")
     parser.add_argument("--threads", type=int, help="(default: torch's choice)")
     args = parser.parse_args()
-    engine.use_threads(args.threads)
+    use_threads(args.threads)
     if args.threads:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         start = time.perf_counter()
-        if export.main([str(args.run), "-o", str(file)]):
+        if main([str(args.run), "-o", str(file)]):
             sys.exit(2)
         print(f"exporting took {time.perf_counter() - start:.1f} s")
         files = find_files([args.pictures])

@@ -8,19 +8,15 @@ In turns in one process with one thread; the values are compared too.
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-# Not this script's own folder, which has a render.py of its own.
-sys.path[0] = str(Path(__file__).parents[1])
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-import librosa  # noqa: E402
-from test_features import librosa_says  # noqa: E402
+import librosa
 
-from render.features import measure  # noqa: E402
+from render.features import measure
+from tests.render.test_features import librosa_says
 
 
 def main():

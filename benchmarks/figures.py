@@ -9,15 +9,12 @@ figures without closing them, as a baseline of what a leak looks like.
 
 import argparse
 import os
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, os.getcwd())
-
-from render import figure, png  # noqa: E402
-from render.settings import Settings  # noqa: E402
+from render import figure, png
+from render.settings import Settings
 
 
 def resident():

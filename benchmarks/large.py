@@ -22,15 +22,11 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-# Not this script's own folder, which has a render.py of its own.
-ROOT = str(Path(__file__).resolve().parents[1])
-sys.path[0] = ROOT
+import numpy as np
+from joblib import Parallel, delayed
 
-import numpy as np  # noqa: E402
-from joblib import Parallel, delayed  # noqa: E402
-
-from render import png  # noqa: E402
-from render.settings import Settings  # noqa: E402
+from render import png
+from render.settings import Settings
 
 GENRES = "blues classical country disco hiphop jazz metal pop reggae rock".split()
 FRAMES = 64
@@ -94,13 +90,14 @@ def clocked(times, *functions):
 
 def split(pictures, data):
     """Split or bring up to date, and tell how long each part took; returns seconds apart from hashing."""
-    from vision import genres
-    from vision import split as module
+    from vision.data import folders
+    from vision.splits import folder
+    from vision.splits.folder import split_folder
 
     times, start = {}, time.perf_counter()
-    parts = [(module, "_scan"), (module, "settle"), (module, "_write"), (genres, "hash_pictures")]
+    parts = [(folder, "_scan"), (folder, "settle"), (folder, "_write"), (folders, "hash_pictures")]
     with clocked(times, *parts):
-        rows, problems, _, new = module.update(pictures, data)
+        rows, problems, _, new = split_folder(pictures, data)
     total = time.perf_counter() - start
     hashing = times["hash_pictures"]
     told = {"listing": times["_scan"] - hashing, "settling": times["settle"], "links and CSV": times["_write"]}
@@ -119,10 +116,10 @@ def memory():
 
 def read(folder, cache):
     """Read a folder as training does and print what it took, as JSON: run in a process of its own."""
-    from vision import store
-    from vision.pictures import read_folder
+    from vision.data.dataset import read_folder
+    from vision.data.pixel_store import IN_MEMORY
 
-    store.IN_MEMORY = IN_MEMORY
+    IN_MEMORY = IN_MEMORY
     start = time.perf_counter()
     pictures = read_folder(folder, size=128, window=10.0, cache=cache)
     found = {"n": len(pictures.y), "seconds": time.perf_counter() - start, "read": memory()}
@@ -137,7 +134,7 @@ def reading(folders, cache):
     found = []
     for folder in folders:
         call = [sys.executable, "-c", code, str(folder), str(cache)]
-        done = subprocess.run(call, check=True, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
+        done = subprocess.run(call, check=True, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()})
         found.append(json.loads(done.stdout))
         own, peak = found[-1]["read"]["RssAnon"], found[-1]["read"]["VmHWM"]
         told = f"{found[-1]['n']} pictures read in {found[-1]['seconds']:.1f} s: {found[-1]['bytes'] / 2**20:.0f} MiB"

@@ -14,22 +14,18 @@ network    probabilities of one window
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 # Before torch is there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Not this script's own folder, which has a render.py of its own.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import numpy as np
+import soundfile
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
-
-from benchmarks.timing import machine, spread  # noqa: E402
-from vision import engine  # noqa: E402
-from vision.predictor import Predictor  # noqa: E402
-from vision.stream import live  # noqa: E402
+from benchmarks.timing import machine, spread
+from vision.inference.device import use_threads
+from vision.inference.predictor import Predictor
+from vision.inference.stream import live
 
 
 class Timed:
@@ -80,7 +76,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=60, help="measured a round, besides what is heard first")
     args = parser.parse_args()
-    engine.use_threads(1)
+    use_threads(1)
     predictor = Predictor(args.run, "cpu")
     y, sr = soundfile.read(args.audio, dtype="float32", always_2d=True)
     n = (args.seconds + int(max(predictor.recipe.seconds, predictor.recipe.window or 0)) + 2) * sr

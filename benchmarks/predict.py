@@ -26,18 +26,21 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# Not this script's own folder, which has a render.py of its own.
-ROOT = str(Path(__file__).resolve().parents[1])
-sys.path[0] = ROOT
+import torch
+from joblib import Parallel, delayed
 
-import torch  # noqa: E402
-from joblib import Parallel, delayed  # noqa: E402
-
-from benchmarks.timing import in_turns, machine, spread  # noqa: E402
-from vision import engine  # noqa: E402
-from vision.files import find_files  # noqa: E402
-from vision.predictor import CHUNK, Predictor  # noqa: E402
-from vision.store import Store  # noqa: E402
+from benchmarks.timing import in_turns, machine, spread
+from vision.data.folders import find_files
+from vision.data.pixel_store import (
+    EVAL_BATCH,
+    PixelStore,
+    to_pixels,
+)
+from vision.inference.device import use_threads
+from vision.inference.predictor import (
+    CHUNK,
+    Predictor,
+)
 
 
 def throughput(run, folder, limit, rounds, device):
@@ -50,13 +53,13 @@ def throughput(run, folder, limit, rounds, device):
     if not good:
         sys.exit(f"{folder}: none of its {len(files)} files can be predicted")
     pictures = (predictor.read(path)[0] for path in good)
-    x = Store.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+    x = PixelStore.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
     windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
     threads = torch.get_num_threads()
 
     def batches(size):
         cut = [x.cut(*zip(*windows[at : at + size], strict=True)) for at in range(0, len(windows), size)]
-        return [engine.to_pixels(part, predictor.device) for part in cut]
+        return [to_pixels(part, predictor.device) for part in cut]
 
     @torch.inference_mode()
     def score(pixels):
@@ -72,7 +75,7 @@ def throughput(run, folder, limit, rounds, device):
         Parallel(n_jobs=threads, prefer="threads")(delayed(score)(pixels) for pixels in small)
         torch.set_num_threads(threads)
 
-    large, small = batches(engine.EVAL_BATCH), batches(CHUNK * len(windows) // len(good))
+    large, small = batches(EVAL_BATCH), batches(CHUNK * len(windows) // len(good))
     calls = {
         "from files": lambda: list(predictor.predict(good)),
         "reading": lambda: [predictor.read(path) for path in good],
@@ -94,7 +97,7 @@ def throughput(run, folder, limit, rounds, device):
 def start_up(run, picture, rounds):
     """How long one answer takes as a whole process."""
     call = ["-m", "vision.predict", str(run), str(picture)]
-    environment = os.environ | {"PYTHONPATH": ROOT}
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
 
     def predict(*options):
         return subprocess.run([sys.executable, *options, *call], check=True, capture_output=True, env=environment)
@@ -137,7 +140,7 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="(default: torch's choice)")
     args = parser.parse_args()
-    engine.use_threads(args.threads)
+    use_threads(args.threads)
     picture = throughput(args.run, args.pictures, args.limit, args.rounds, args.device)
     start_up(args.run, picture, args.rounds)
 

@@ -20,15 +20,13 @@ import argparse
 import csv
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from render.cli import InputError, command  # noqa: E402
-from vision.groups import look_up, read_list, track_key  # noqa: E402
-from vision.split import read_rows  # noqa: E402
+from render.cli import InputError, command
+from vision.splits.folder import read_rows
+from vision.splits.groups import look_up, read_list
+from vision.splits.keys import track_key
 
 C = [0.1, 0.3, 1, 3, 10, 30, 100]
 SPLITS = ("train", "dev", "test")
@@ -135,7 +133,7 @@ def texture(store):
     """Texture statistics of whole tracks, (n, n_statistics)."""
     import torch
 
-    from vision.texture import Texture
+    from vision.models.texture import Texture
 
     describe, found = None, []
     with torch.inference_mode():
@@ -187,7 +185,7 @@ def right(features, y, train, held_out):
 
 def read_pictures(folder, **how):
     """Pictures as the standard recipe reads them."""
-    from vision.pictures import read_folder
+    from vision.data.dataset import read_folder
 
     pictures = read_folder(folder, size=128, window=10.0, **how)
     print(f"{folder}: {len(pictures.y)} tracks of {len(set(pictures.y.tolist()))} genres", flush=True)
@@ -196,8 +194,8 @@ def read_pictures(folder, **how):
 
 def score_split(args):
     """Train on the train pictures, score the others and print."""
-    from vision import pooled
-    from vision.leaks import train_splits
+    from vision.splits.leaks import train_splits
+    from vision.training.report import mean_line, spread
 
     folders, sets, how = train_splits(args.data), {}, {}
     for split, folder in folders.items():
@@ -215,7 +213,7 @@ def score_split(args):
                 right(features, y, some_of(side == "train", y, share, seed), side == "dev").mean() for seed in range(5)
             ]
             n = int(some_of(side == "train", y, share, 0).sum())
-            print(f"  {n} train tracks: dev {pooled.line('5 draws', pooled.spread(scores))}", flush=True)
+            print(f"  {n} train tracks: dev {mean_line('5 draws', spread(scores))}", flush=True)
 
 
 def some_of(train, y, share, seed):
@@ -229,9 +227,9 @@ def some_of(train, y, share, seed):
 
 def score_folds(args):
     """Score on the folds of ``vision.crossval`` and print."""
-    from vision import pooled
-    from vision.crossval import cut
-    from vision.groups import read_groups
+    from vision.splits.folds import make_folds
+    from vision.splits.groups import read_groups
+    from vision.training.report import mean_line, spread
 
     groups = read_groups(args.groups) if args.groups else {}
     pictures = read_pictures(args.source)
@@ -239,11 +237,11 @@ def score_folds(args):
     features = {name: describe(pictures.x) for name, describe in STATISTICS.items()}
     accuracies = {name: [] for name in STATISTICS}
     for repeat in range(args.repeats):
-        pairs = cut(pictures, groups=groups, folds=args.folds, repeat=repeat, seed=args.fold_seed)
+        pairs = make_folds(pictures, groups=groups, folds=args.folds, repeat=repeat, seed=args.fold_seed)
         for name, scores in accuracies.items():
             scores += [right(features[name], y, *pair).mean() for pair in pairs]
     for name, scores in accuracies.items():
-        print(pooled.line(f"{name} ({features[name].shape[1]}), {args.folds} folds", pooled.spread(scores)))
+        print(mean_line(f"{name} ({features[name].shape[1]}), {args.folds} folds", spread(scores)))
 
 
 def get_parser():

@@ -23,24 +23,32 @@ import contextlib
 import csv
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-# Not this script's own folder, which has a render.py of its own.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
+from torch.nn.functional import cross_entropy, one_hot
 
-import torch  # noqa: E402
-from torch.nn.functional import cross_entropy, one_hot  # noqa: E402
-
-from benchmarks.timing import in_turns, machine, spread  # noqa: E402
-from vision import augment, checkpoint, engine, memory, models, run, second  # noqa: E402
-from vision.config import Config  # noqa: E402
-from vision.genres import list_pictures  # noqa: E402
-from vision.leaks import train_splits  # noqa: E402
-from vision.pictures import read_folder  # noqa: E402
+from benchmarks.timing import in_turns, machine, spread
+from vision.data.dataset import (
+    list_pictures,
+    read_folder,
+)
+from vision.data.pixel_store import to_pixels
+from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
+from vision.models import checkpoint
+from vision.models.classifier import create_model
+from vision.models.svm import fit_texture
+from vision.splits.leaks import train_splits
+from vision.training import run
+from vision.training.augment import mask, mixup, random_eq
+from vision.training.config import TrainConfig
+from vision.training.loop import (
+    batches,
+    train_one_epoch,
+)
 
 BATCH, WORKERS = 32, 2
 
@@ -101,7 +109,7 @@ def vgg(n_classes, channels, size):
     """The network of the classic recipe."""
     mean, std = [0.5] * channels, [0.25] * channels
     how = {"name": "vgg_dense", "dropout": 0.5, "texture": 0}
-    return models.build(n_classes, channels=channels, size=size, mean=mean, std=std, **how)
+    return create_model(n_classes, channels=channels, size=size, mean=mean, std=std, **how)
 
 
 def relu_first(model):
@@ -124,18 +132,18 @@ class Ours:
     """
 
     def __init__(self, folders, channels, *, size, lr, device):
-        memory.keep()
+        keep_freed_memory()
         start = time.perf_counter()
         self.train = read_folder(folders["train"], size=size, channels=channels)
         self.decoded = time.perf_counter() - start
         model = vgg(len(self.train.classes), channels, size)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
-        self.precision = engine.pick_precision("auto", device)
+        self.precision = pick_precision("auto", device)
 
     def epoch(self):
         """Train on every picture once."""
-        engine.train_one_epoch(
+        train_one_epoch(
             self.model, self.train.x, self.train.y, order=torch.randperm(len(self.train.y)), batch_size=BATCH,
             n_classes=len(self.train.classes), criterion=torch.nn.CrossEntropyLoss(reduction="sum"),
             optimizer=self.optimizer, precision=self.precision,
@@ -145,7 +153,7 @@ class Ours:
 def process(threads):
     """A process of its own, that computes what is submitted to it."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=spawn, initializer=engine.use_threads, initargs=(threads,))
+    return ProcessPoolExecutor(1, mp_context=spawn, initializer=use_threads, initargs=(threads,))
 
 
 _there = []
@@ -164,7 +172,7 @@ def speed(args, folders, device):
     """Images a second, the usual loop against ours, one network."""
     n = len(list_pictures(folders["train"]))
     train, how = {"train": folders["train"]}, {"size": args.size, "lr": args.lr, "device": device}
-    ours = f"(b) ours: decoded once, {engine.pick_precision('auto', device)}"
+    ours = f"(b) ours: decoded once, {pick_precision('auto', device)}"
     kinds = {
         "(a) usual: decoding each epoch, grey, fp32": (Usual, (train, 1)),
         "(a') usual, three channels": (Usual, (train, 3)),
@@ -218,7 +226,9 @@ def ours_until(args, seed, texture=True):
         def accuracy():
             return max(float(row["dev_accuracy"]) for row in rows)
 
-        config = Config.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, texture=texture)
+        config = TrainConfig.from_recipe(
+            "standard", data=str(args.data), seed=seed, device=args.device, texture=texture
+        )
         with contextlib.suppress(_Enough):
             run.fit(config, out, say=say)
         return time.perf_counter() - start, len(rows), accuracy()
@@ -244,19 +254,19 @@ def until_accuracy(args, folders, device):
 
 def epoch_shares(args, device):
     """Where an epoch of the standard recipe goes."""
-    memory.keep()
-    config = Config.from_recipe("standard", data=str(args.data))
-    precision = engine.pick_precision("auto", device)
+    keep_freed_memory()
+    config = TrainConfig.from_recipe("standard", data=str(args.data))
+    precision = pick_precision("auto", device)
     sets, remove_border, window = run.read_data(config)
     train, n_classes = sets["train"], len(sets["train"].classes)
     model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
     model = model.to(device, memory_format=torch.channels_last)
-    second.fit(model, train.x, train.y)
+    fit_texture(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
     order = torch.randperm(len(train.y))
-    todo = engine.batches(order, BATCH)
-    windows = [engine.to_pixels(train.x.random_windows(part), device) for part in todo]
+    todo = batches(order, BATCH)
+    windows = [to_pixels(train.x.random_windows(part), device) for part in todo]
     targets = [one_hot(train.y[part], n_classes).float().to(device) for part in todo]
     where = {"stretch": config.stretch, "shift": config.shift}
 
@@ -265,7 +275,7 @@ def epoch_shares(args, device):
             torch.cuda.synchronize()
 
     def whole():
-        engine.train_one_epoch(
+        train_one_epoch(
             model, train.x, train.y, order=order, batch_size=BATCH, criterion=criterion, optimizer=optimizer,
             n_classes=n_classes, precision=precision, colour=config.colour, mixup=config.mixup, masks=config.masks,
             **where,
@@ -273,19 +283,19 @@ def epoch_shares(args, device):
 
     def read():
         for part in todo:
-            engine.to_pixels(train.x.random_windows(part, **where), device)
+            to_pixels(train.x.random_windows(part, **where), device)
         finish()
 
     def change():
         for pixels, target in zip(windows, targets, strict=True):
-            blend, _ = augment.mixup(augment.colour(pixels, config.colour), target, config.mixup)
-            augment.mask(blend, config.masks).contiguous(memory_format=torch.channels_last)
+            blend, _ = mixup(random_eq(pixels, config.colour), target, config.mixup)
+            mask(blend, config.masks).contiguous(memory_format=torch.channels_last)
         finish()
 
     def network():
         model.train()
         for pixels, target in zip(windows, targets, strict=True):
-            with engine.autocast(device, precision):
+            with autocast(device, precision):
                 logits = model(pixels)
             loss = criterion(logits.float(), target) / len(pixels)
             optimizer.zero_grad(set_to_none=True)
@@ -318,10 +328,10 @@ def main():
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="(default: torch's choice)")
     args = parser.parse_args()
-    engine.use_threads(args.threads)
-    device = engine.pick_device(args.device)
+    use_threads(args.threads)
+    device = pick_device(args.device)
     folders = {split: folder for split, folder in train_splits(args.data).items() if split != "test"}
-    print(machine(device, engine.pick_precision("auto", device)))
+    print(machine(device, pick_precision("auto", device)))
     if "speed" in args.parts:
         speed(args, folders, device)
     if "accuracy" in args.parts:

@@ -41,8 +41,9 @@ def get_parser():
 
 def _judge(health, args):
     """Fill in the doubtful labels."""
-    from vision.doubts import file_key, read_predictions, trained_tracks
-    from vision.health import doubt_labels
+    from vision.quality.inspect import doubt_labels
+    from vision.quality.label_issues import file_key, read_predictions
+    from vision.splits.leaks import trained_tracks
 
     usable = {number: look for number, look in enumerate(health.looks) if not look.problem}
     if args.predictions:
@@ -55,7 +56,7 @@ def _judge(health, args):
             raise InputError(f"{args.predictions}: names no picture of {args.images}, which are like {ours}")
         return doubt_labels(health, classes, found, learned, args.predictions)
     from render.cli import progress
-    from vision.predictor import Predictor
+    from vision.inference.predictor import Predictor
 
     trained = trained_tracks(args.model)
     learned = {number for number, look in usable.items() if look.track in trained}
@@ -116,7 +117,7 @@ def _table(head, rows):
 
 def text(health):
     """The report as lines of text."""
-    from vision.health_page import drawing_rows, genre_rows
+    from vision.quality.page import drawing_rows, genre_rows
 
     yield from _table(["genre", "pictures", "tracks", "unusable", "share"], genre_rows(health))
     yield ""
@@ -166,9 +167,9 @@ def main(argv=None):
         raise InputError(f"--track-seconds {args.track_seconds:g}: expected a length in seconds")
     if args.device != "auto" and not args.model:
         raise InputError(f"--device {args.device}: is for --model, which is not given")
-    from vision.health import inspect
+    from vision.quality.inspect import inspect_folder
 
-    health = inspect(args.images, track_seconds=args.track_seconds)
+    health = inspect_folder(args.images, track_seconds=args.track_seconds)
     if args.model or args.predictions:
         _judge(health, args)
     attention = sum(finding.attention for finding in health.findings)
@@ -181,9 +182,9 @@ def main(argv=None):
         write_groups(args.groups, health)
         print(f"groups: {args.groups}", file=sys.stderr)
     if args.html:
-        from vision import health_page
+        from vision.quality import page
 
-        health_page.write(args.html, health)
+        page.write(args.html, health)
         print(f"page: {Path(args.html).resolve()}", file=sys.stderr)
     return 1 if attention else 0
 

@@ -1,16 +1,14 @@
 """Command line: ``python -m vision.crossval IMAGES``: every track scored by a model that never saw it."""
 
 import argparse
-import json
 import os
 import shutil
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from render import atomic
 from render.cli import InputError, command
-from vision.config import add_flags, config_of
+from vision.training.config import add_flags, config_of
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -35,108 +33,12 @@ def get_parser():
     return parser
 
 
-def cut(pictures, *, groups, folds, repeat, seed):
-    """Deal tracks out to folds.
-
-    Parameters
-    ----------
-    pictures : Pictures
-        All of them.
-    groups : dict
-        What `groups.read_groups` gave; may be empty.
-    folds, repeat, seed : int
-        How many folds; which cross-validation; of the shuffling.
-
-    Returns
-    -------
-    pairs : list of (list of int, list of int)
-        For each fold, the pictures to learn from and those to score. Augmented copies are not scored.
-
-    Raises
-    ------
-    InputError
-        When a genre has fewer groups than there are folds.
-    """
-    import numpy as np
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    from vision.genres import hash_pictures
-    from vision.groups import is_copy, look_up, tie, track_key
-
-    genres = [pictures.classes[label] for label in pictures.y.tolist()]
-    tracks = [(genre, track_key(path)) for genre, path in zip(genres, pictures.paths, strict=True)]
-    pixels = [digest or None for digest, _ in hash_pictures(pictures.paths)]
-    tied = np.array(tie(tracks, pixels, [look_up(groups, *track) for track in tracks]))
-    y = pictures.y.numpy()
-    for label, genre in enumerate(pictures.classes):
-        n = len(set(tied[y == label].tolist()))
-        if n < folds:
-            raise InputError(f"--folds {folds}: {genre} has {n} groups of tracks; each fold needs one to be scored on")
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
-    scored = np.array([not is_copy(path) for path in pictures.paths])
-    return [(a.tolist(), b[scored[b]].tolist()) for a, b in splitter.split(y, y, tied)]
-
-
-def _select(pictures, numbers):
-    paths = [pictures.paths[number] for number in numbers]
-    return replace(pictures, x=pictures.x.select(numbers), y=pictures.y[numbers], paths=paths)
-
-
-def run_fold(config, pictures, numbers, how, out, say):
-    """Learn from some pictures and score others, or read what an earlier call left.
-
-    Parameters
-    ----------
-    config : Config
-    pictures : Pictures
-    numbers : (list of int, list of int)
-        From `cut`.
-    how : dict
-        ``remove_border``, ``window`` and ``hardware``: what `vision.run` found.
-    out : Path
-        Folder of this fold.
-    say : callable
-        Takes a line of text.
-
-    Returns
-    -------
-    probabilities : np.ndarray, shape (n, n_classes)
-        Of the scored pictures.
-    """
-    import numpy as np
-
-    from vision import engine
-    from vision.learn import learn, read_state
-    from vision.run import check_genres, fingerprint, make_recipe
-
-    train, held_out = (_select(pictures, part) for part in numbers)
-    check_genres(train, out)
-    device, precision, threads = how["hardware"]
-    about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
-    about |= {"processes": 1, "pictures": fingerprint({"train": train, "held out": held_out})}
-    done = out / "done.json"
-    if done.exists():
-        found = json.loads(done.read_text("utf-8"))
-        if found["about"] != about:
-            raise InputError(f"{out}: was done with other settings or pictures; use another --out")
-        return np.array(found["probabilities"])
-    out.mkdir(parents=True, exist_ok=True)
-    recipe = make_recipe(config, train, how["remove_border"], how["window"], dict(about))
-    _, model = learn(config, recipe, train, None, out, device, state=read_state(out, about, say), say=say)
-    probabilities = engine.predict_proba(model, held_out.x).double().numpy()
-    with atomic.replacing(done, "w", encoding="utf-8") as file:
-        json.dump({"about": about, "probabilities": probabilities.tolist()}, file)
-    for name in ("model.pt", "last.pt", "before.pt"):
-        (out / name).unlink(missing_ok=True)
-    return probabilities
-
-
 def _read(config, images):
     """All pictures, and how they were read."""
-    from vision.genres import list_pictures
-    from vision.leaks import find_splits
-    from vision.pictures import fit_border, read_folder
-    from vision.run import pick_hardware, reading
+    from vision.data.borders import fit_border
+    from vision.data.dataset import list_pictures, read_folder
+    from vision.splits.leaks import find_splits
+    from vision.training.run import pick_hardware, reading
 
     if find_splits(images):
         raise InputError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
@@ -161,9 +63,12 @@ def main(argv=None):
         raise InputError("--patience: there is no dev set in a cross-validation; the schedule is fixed beforehand")
     import numpy as np
 
-    from vision import engine, metrics, pooled
-    from vision.groups import merge_groups, read_groups
-    from vision.run import check_genres
+    from vision.reports import metrics
+    from vision.splits.folds import make_folds
+    from vision.splits.groups import merge_groups, read_groups
+    from vision.training import repeats
+    from vision.training.report import mean_line, spread, write_pooled
+    from vision.training.run import check_genres, versions
 
     groups = merge_groups([read_groups(path) for path in args.groups or ()])
     out = Path(args.out or f"runs/crossval-{config.recipe}")
@@ -175,26 +80,26 @@ def main(argv=None):
     check_genres(pictures, args.images)
     done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(args.repeats):
-        pairs = cut(pictures, groups=groups, folds=args.folds, repeat=repeat, seed=args.fold_seed)
+        pairs = make_folds(pictures, groups=groups, folds=args.folds, repeat=repeat, seed=args.fold_seed)
         for number, numbers in enumerate(pairs, 1):
             folder = out / f"fold-{repeat + 1}-{number:02}"
             done.append(folder)
-            probabilities = run_fold(config, pictures, numbers, how, folder, lambda line: None)
+            probabilities = repeats.run_fold(config, pictures, numbers, how, folder, lambda line: None)
             total[numbers[1]] += probabilities
             accuracies.append(metrics.score(pictures.y[numbers[1]].numpy(), probabilities)["accuracy"])
             n = len(numbers[1])
             print(f"fold {number} of {args.folds}, repeat {repeat + 1}: {accuracies[-1]:.3f} of {n}", flush=True)
     scored = np.flatnonzero(total.sum(axis=1))
-    found = pooled.spread(accuracies)
+    found = spread(accuracies)
     what = f"{args.folds} folds" + (f", {args.repeats} times" if args.repeats > 1 else "")
     named = " and ".join(Path(path).name for path in args.groups or ())
     what += f", groups of {named}" if named else ", duplicates kept together"
-    lines = [pooled.line(f"Accuracy over {what}", found)]
+    lines = [mean_line(f"Accuracy over {what}", found)]
     lines.append("Each model learned for its whole schedule: no epoch was chosen on what it is scored on.")
     about = {"config": asdict(config), "folds": args.folds, "repeats": args.repeats, "fold_seed": args.fold_seed}
-    about |= {"groups": args.groups, "versions": engine.versions()}
+    about |= {"groups": args.groups, "versions": versions()}
     headline = f"{found['mean']:.1%} of tracks right over {what} (standard deviation {found['std']:.1%})"
-    text = pooled.write(
+    text = write_pooled(
         out, title=f"held-out tracks of {what}", headline=headline, lines=lines, y=pictures.y[scored].numpy(),
         probabilities=total[scored] / args.repeats, paths=[pictures.paths[number] for number in scored],
         classes=pictures.classes, summary={"accuracy": found}, about=about, note=config.note,

@@ -28,7 +28,7 @@ def get_parser():
 
 def _find_pictures(args, recipe):
     """The folder to score, and what to call it."""
-    from vision.leaks import find_splits
+    from vision.splits.leaks import find_splits
 
     data = args.data or recipe.about.get("config", {}).get("data")
     if not data:
@@ -47,8 +47,8 @@ def _find_pictures(args, recipe):
 
 def _trained_on(run, pictures):
     """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
-    from vision.doubts import trained_tracks
-    from vision.groups import track_key
+    from vision.splits.keys import track_key
+    from vision.splits.leaks import trained_tracks
 
     try:
         train = trained_tracks(run)
@@ -62,9 +62,10 @@ def _trained_on(run, pictures):
 def main(argv=None):
     """Run the command; returns 0, or 1 when a picture could not be used."""
     args = get_parser().parse_args(argv)
-    from vision import metrics, report
-    from vision.pictures import read_folder
-    from vision.predictor import Predictor
+    from vision.data.dataset import read_folder
+    from vision.inference.predictor import Predictor
+    from vision.reports import metrics
+    from vision.reports.tables import text_report, write_split_predictions
 
     predictor = Predictor(args.run, args.device)
     recipe = predictor.recipe
@@ -84,14 +85,14 @@ def main(argv=None):
     y = pictures.y.numpy()
     scores = metrics.score(y, probabilities)
     if args.csv:
-        report.write_predictions(Path(args.csv), {name: (pictures.paths, y, probabilities)}, recipe.classes)
+        write_split_predictions(Path(args.csv), {name: (pictures.paths, y, probabilities)}, recipe.classes)
     if args.json:
         print(json.dumps({"run": args.run, "data": str(folder), "trained_on": trained, **scores}, indent=1))
     else:
         if name == "dev" and not args.data:
             print("Optimistic: the epoch was chosen on these tracks.")
         table = metrics.per_genre(y, probabilities, recipe.classes)
-        print(report.text_report({name: scores}, table, recipe.classes, name), end="")
+        print(text_report({name: scores}, table, recipe.classes, name), end="")
     return 1 if pictures.problems else 0
 
 

@@ -53,7 +53,7 @@ def _without_cam(predictor):
     """Why Grad-CAM cannot be had of a model; empty where it can."""
     from importlib.util import find_spec
 
-    from vision import attribution
+    from vision.attribution.grad_cam import feature_layer
 
     if not predictor.models:
         return "an exported model has no layers to look into"
@@ -61,7 +61,7 @@ def _without_cam(predictor):
         return 'it needs captum: pip install -e ".[explain]"'
     try:
         for model in predictor.models:
-            attribution.feature_layer(model, predictor.recipe.size)
+            feature_layer(model, predictor.recipe.size)
     except ValueError as error:
         return f"the model {error}"
     return ""
@@ -69,14 +69,15 @@ def _without_cam(predictor):
 
 def _explain(predictor, read, p, bands, label, with_cam):
     """All that the plot of a track shows, as `Explanation`, less its name."""
-    from vision import attribution
-    from vision.heatmaps import Explanation
-    from vision.models import Network
-    from vision.store import Store
+    from vision.attribution.grad_cam import grad_cam
+    from vision.attribution.occlusion import occlusion, saliency
+    from vision.attribution.plots import Explanation
+    from vision.data.pixel_store import PixelStore
+    from vision.models.classifier import GenreClassifier
 
     x, _, seconds, settings = read
     recipe = predictor.recipe
-    n = len(Store.of(x[None]).starts(0))
+    n = len(PixelStore.of(x[None]).starts(0))
     times = min(n * max(1, TIMES // n), x.shape[-1])
     start = settings.offset if settings else 0.0
     textured = any(model.texture is not None for model in predictor.models)
@@ -85,17 +86,17 @@ def _explain(predictor, read, p, bands, label, with_cam):
         # A track shorter than the window is repeated, and shown so; whole tracks are as wide as any.
         end=start + (x.shape[-1] / recipe.size * recipe.window if recipe.window else seconds),
         settings=settings, classes=predictor.classes, probabilities=p, label=label,
-        heat=attribution.look(predictor, x, label),
-        cam=attribution.grad_cam(predictor.models, x, label) if with_cam else None,
-        share=1 - Network.TEXTURE if textured else 1.0,
-        bands=bands, times=attribution.occlusion(predictor.probabilities, x, label, bands=1, times=times)[0],
+        heat=saliency(predictor, x, label),
+        cam=grad_cam(predictor.models, x, label) if with_cam else None,
+        share=1 - GenreClassifier.TEXTURE if textured else 1.0,
+        bands=bands, times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0],
     )  # fmt: skip
 
 
 def _strongest(found):
     """Where most evidence is, in words."""
-    from vision.attribution import FAINT
-    from vision.heatmaps import frequencies
+    from vision.attribution.occlusion import FAINT
+    from vision.attribution.plots import frequencies
 
     told = []
     n = len(found.bands)
@@ -115,7 +116,7 @@ def _write_csv(path, genres, settings):
     import csv
 
     from render import atomic
-    from vision.heatmaps import frequencies
+    from vision.attribution.plots import frequencies
 
     with atomic.replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
@@ -135,8 +136,8 @@ def main(argv=None):
     """Run the command; returns 0, or 1 when a file could not be used."""
     args = get_parser().parse_args(argv)
     from render.cli import progress
-    from vision.files import find_files
-    from vision.predictor import UNUSABLE, Predictor
+    from vision.data.folders import find_files
+    from vision.inference.predictor import UNUSABLE, Predictor
 
     given = _given_settings(args)
     predictor = Predictor(args.run, args.device)
@@ -147,7 +148,8 @@ def main(argv=None):
     chosen = None if args.genre is None else classes.index(args.genre)
 
     # What takes long to import comes after what can be wrong.
-    from vision import attribution, heatmaps
+    from vision.attribution.occlusion import evidence, occlude
+    from vision.attribution.plots import plot_bands, plot_track, summarise, track_path
 
     out = Path(args.out)
     predictor.learn_borders(files)
@@ -167,10 +169,8 @@ def main(argv=None):
         for note in notes:
             print(f"note: {one_line(path)}: {note}", file=sys.stderr)
         settings = settings or given
-        whole, occluded = attribution.occlude(
-            predictor.probabilities, x, bands=min(BANDS, predictor.recipe.size), times=1
-        )
-        by_band = attribution.evidence(whole) - attribution.evidence(occluded[:, 0])
+        whole, occluded = occlude(predictor.probabilities, x, bands=min(BANDS, predictor.recipe.size), times=1)
+        by_band = evidence(whole) - evidence(occluded[:, 0])
         predicted = int(whole.argmax())
         folder = path.resolve().parent.name
         genre = folder if folder in classes else classes[predicted]
@@ -182,8 +182,8 @@ def main(argv=None):
             read = x, notes, seconds, settings
             found = _explain(predictor, read, whole, by_band[:, label], label, not why)
             found.name = path.name
-            target = heatmaps.track_path(out, path, taken, folder if folder in classes else "")
-            heatmaps.plot_track(target, found)
+            target = track_path(out, path, taken, folder if folder in classes else "")
+            plot_track(target, found)
             told = f"{classes[predicted]} {whole[predicted]:.2f}"
             told += "" if label == predicted else f"; {classes[label]} {whole[label]:.2f}"
             print(f"{one_line(path)}  {told}: {_strongest(found)} -> {one_line(target)}")
@@ -191,9 +191,9 @@ def main(argv=None):
         # Frequencies can be named where all tracks have the same.
         axes = {(s.kind, s.sr if s.fmax is None else 0, s.n_mels, s.fmin, s.fmax, s.htk) if s else None for s in drawn}
         settings = drawn[0] if len(axes) == 1 else None
-        genres = {genre: heatmaps.summarise(profiles[genre]) for genre in classes if genre in profiles}
+        genres = {genre: summarise(profiles[genre]) for genre in classes if genre in profiles}
         what = "each genre" if chosen is None else f"{args.genre}, in tracks of each genre"
-        heatmaps.plot_bands(out / "bands.png", genres, settings, f"Which bands speak for {what}")
+        plot_bands(out / "bands.png", genres, settings, f"Which bands speak for {what}")
         _write_csv(out / "bands.csv", genres, settings)
         print(f"bands of {len(genres)} genres, {len(drawn)} tracks -> {one_line(out / 'bands.png')}, bands.csv")
     return 1 if failed else 0

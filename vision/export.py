@@ -26,15 +26,15 @@ def main(argv=None):
     args = get_parser().parse_args(argv)
     run = Path(args.run)
     out = Path(args.out or (run if run.is_dir() else run.parent) / "model.onnx")
-    from vision import exported
-    from vision.predictor import Predictor
+    from vision.inference import onnx
+    from vision.inference.predictor import Predictor
 
-    if not exported.is_exported(out) or out.is_dir():
-        raise InputError(f"-o {out}: expected a file that ends in {exported.ENDING}")
-    if exported.is_exported(run):
+    if not onnx.is_exported(out) or out.is_dir():
+        raise InputError(f"-o {out}: expected a file that ends in {onnx.ENDING}")
+    if onnx.is_exported(run):
         raise InputError(f"{run}: is exported already; expected a run folder or its model.pt")
     predictor = Predictor(run, "cpu")
-    difference = exported.save(out, predictor.models, predictor.recipe)
+    difference = onnx.save(out, predictor.models, predictor.recipe)
     n, n_classes = len(predictor.models), len(predictor.classes)
     print(f"{run}: {n} model{'s' * (n > 1)}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
     print(f"ONNX Runtime's probabilities of trial pictures differ from PyTorch's by at most {difference:.1g}")

@@ -95,9 +95,9 @@ def _blocks(sounddevice, device, sr):
 def main(argv=None):
     """Run the command; it ends with Ctrl-C."""
     args = get_parser().parse_args(argv)
-    from vision.predictor import Predictor
-    from vision.stream import UNUSABLE, live
-    from vision.wording import show_live
+    from vision.inference.output import show_live
+    from vision.inference.predictor import Predictor
+    from vision.inference.stream import UNUSABLE, live
 
     predictor = Predictor(args.run, args.device)
     sr, blocks = microphone(args.input)

@@ -57,9 +57,9 @@ def _check(args):
 
 def _predict_files(args):
     from render.cli import progress
-    from vision.files import find_files
-    from vision.predictor import Predictor
-    from vision.wording import as_dict, complain, show, write_csv
+    from vision.data.folders import find_files
+    from vision.inference.output import as_dict, complain, show, write_predictions
+    from vision.inference.predictor import Predictor
 
     predictor = Predictor(args.run, args.device)
     files = find_files(args.paths)
@@ -82,7 +82,7 @@ def _predict_files(args):
     if args.json:
         print(json.dumps(told, indent=1))
     if args.csv:
-        write_csv(args.csv, predictions, predictor.classes)
+        write_predictions(args.csv, predictions, predictor.classes)
     return 1 if any(prediction.error for prediction in predictions) else 0
 
 
@@ -90,7 +90,8 @@ def _over_time(args, predictor, files, stretches):
     """Yield predictions; plots and tables are written, and `stretches` filled in, on the way."""
     from pathlib import Path
 
-    from vision import plots, timeline
+    from vision.inference import timeline
+    from vision.reports import plots
 
     folder, names = Path(args.plots or "timelines"), {}
     for path in files:
@@ -111,7 +112,7 @@ def _over_time(args, predictor, files, stretches):
 
 def _show_stretches(stretches):
     from render.cli import one_line
-    from vision.timeline import clock
+    from vision.inference.timeline import clock
 
     digits = 0 if all(stretch["to"] - stretch["from"] >= 2 for stretch in stretches) else 1
     for stretch in stretches:
@@ -122,8 +123,9 @@ def _show_stretches(stretches):
 def _watch(args):
     from pathlib import Path
 
-    from vision import watch, wording
-    from vision.predictor import Predictor
+    from vision.inference import watch
+    from vision.inference.output import show
+    from vision.inference.predictor import Predictor
 
     folder = Path(args.watch)
     predictor = Predictor(args.run, args.device)
@@ -132,18 +134,19 @@ def _watch(args):
     table = watch.Table(path, folder, predictor.classes)
     print(f"watching {folder}; predictions go to {path}; Ctrl-C ends", file=sys.stderr, flush=True)
     for prediction in watch.watch(predictor, folder, table):
-        wording.show(prediction, predictor.classes, as_json=args.json)
+        show(prediction, predictor.classes, as_json=args.json)
 
 
 def _predict_stream(args):
-    from vision import stream, wording
-    from vision.predictor import Predictor
+    from vision.inference import stream
+    from vision.inference.output import show_live
+    from vision.inference.predictor import Predictor
 
     predictor = Predictor(args.run, args.device)
     pcm = stream.Pcm(sys.stdin.buffer, args.rate)
     try:
         answers = stream.live(predictor, pcm, pcm.sr)
-        n = wording.show_live(answers, predictor.classes, as_json=args.json)
+        n = show_live(answers, predictor.classes, as_json=args.json)
     except stream.UNUSABLE as error:
         raise InputError(f"standard input: {error}") from None
     if pcm.note:

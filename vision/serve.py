@@ -105,8 +105,8 @@ def main(argv=None):
     with _listen(args.host, args.port) as listener:
         import uvicorn
 
-        from vision.predictor import Predictor
-        from vision.web import create_app
+        from vision.inference.predictor import Predictor
+        from vision.serving.app import create_app
 
         address, port = listener.getsockname()[:2]
         public = not ipaddress.ip_address(address).is_loopback

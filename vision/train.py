@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from render.cli import InputError, command
-from vision.config import Config, add_flags, config_of
+from vision.training.config import TrainConfig, add_flags, config_of
 
 # Before torch is imported, or it has no effect: operations that MPS lacks run on the CPU.
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -32,27 +32,27 @@ def get_parser():
 
 def _prepare_data(args):
     """Find, make or bring up to date the data folder; returns it and the problems told."""
-    from vision.genres import GenreFolder
-    from vision.leaks import find_leaks, find_splits, train_splits
-    from vision.split import read_how, summary, update
+    from vision.data.dataset import SpectrogramFolder
+    from vision.splits.folder import read_how, split_folder, summary
+    from vision.splits.leaks import find_leaks, find_splits, train_splits
 
     data = Path(args.data or "data")
     made_here = (data / "split.csv").exists()
     if not args.data and not made_here and not find_splits(data):
         images = args.images or "images_original"
         print(f"no {data}/ yet: splitting {images} 80/10/10")
-        rows, problems, notes, _ = update(images, data)
+        rows, problems, notes, _ = split_folder(images, data)
         print("\n".join(summary(rows)))
     elif made_here:
         images = data / read_how(data)["images"]
         if args.images and Path(args.images).resolve() != images.resolve():
             raise InputError(f"{data}: was made of {images}, not of {args.images}; name another folder with --data")
         try:
-            GenreFolder(images)
+            SpectrogramFolder(images)
         except InputError:
             print(f"note: {images} holds no pictures any more; training on {data} as it is", file=sys.stderr)
             return str(data), []
-        _, problems, notes, new = update(images, data)
+        _, problems, notes, new = split_folder(images, data)
         joined = [row for row in new if not row.left_out]
         if joined:
             sides = ", ".join(f"{sum(row.split == side for row in joined)} {side}" for side in ("train", "dev", "test"))
@@ -88,7 +88,7 @@ def _resumed_config(folder):
 
     path = Path(folder) / "config.json"
     try:
-        return Config(**json.loads(path.read_text("utf-8"))["config"])
+        return TrainConfig(**json.loads(path.read_text("utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: missing or damaged; {folder} is no run to resume") from None
 
@@ -113,10 +113,10 @@ def _begin(args, parser):
             raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
         out = Path(args.resume)
         if (out / "seeds.json").exists():
-            from vision.seeds import read
+            from vision.training.repeats import read_seeds
 
-            seeds, settings = read(out)
-            return Config(**settings), seeds, out, []
+            seeds, settings = read_seeds(out)
+            return TrainConfig(**settings), seeds, out, []
         return _resumed_config(out), None, out, []
     out = Path(args.out or "")
     if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -129,7 +129,7 @@ def _begin(args, parser):
 def _train(config, seeds, out, resume, say, rank, world):
     """Train one run, or one a seed; returns the lines to end with, and the problems."""
     if seeds:
-        from vision.seeds import fit_seeds
+        from vision.training.repeats import fit_seeds
 
         summary, problems = fit_seeds(config, seeds, out, say=say, rank=rank, world=world)
         if rank:
@@ -138,7 +138,7 @@ def _train(config, seeds, out, resume, say, rank, world):
         last = f"{judged.split('_')[0]} accuracy: {summary[judged]['mean']:.3f}, mean of {len(seeds)} seeds"
         remarks = []
     else:
-        from vision.run import fit
+        from vision.training.run import fit
 
         scores, problems = fit(config, out, resume=resume, say=say, rank=rank, world=world)
         if rank:
@@ -160,11 +160,11 @@ def main(argv=None):
     if not args.resume:
         config_of(args).check()
         _seeds(args.seeds)
-    from vision import parallel
+    from vision.training.distributed import gather, group
 
-    with parallel.group() as (rank, world):
+    with group() as (rank, world):
         begun = _begin(args, parser) if rank == 0 else None
-        config, seeds, out, problems = parallel.gather(begun, world)[0]
+        config, seeds, out, problems = gather(begun, world)[0]
 
         def say(line):
             if rank == 0:

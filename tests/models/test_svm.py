@@ -1,0 +1,160 @@
+"""The second opinion: solved as scikit-learn would, and of use."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from vision.data.pixel_store import PixelStore, to_pixels
+from vision.inference.windows import predict_proba
+from vision.models import svm
+from vision.models.classifier import create_model
+from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, fit_texture, texture_probabilities, train_windows
+
+CPU = torch.device("cpu")
+
+
+def stripes(n, seed=0):
+    """Noise with ripples along time: label 0 slow, 1 quick, 2 none; (Store, labels)."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    columns = torch.arange(96)
+    period = torch.tensor([16.0, 5.0, 1e9])[y][:, None, None, None]
+    phase = torch.rand(n, 1, 1, 1, generator=generator) * 6
+    x = 120 + 30 * torch.sin(columns * 2 * torch.pi / period + phase) * (period < 1e9)
+    x = x + torch.randn(n, 1, 32, 96, generator=generator) * 25
+    x = x.clamp(0, 255).to(torch.uint8)
+    store = PixelStore.collect(list(x), channels=1, height=32)
+    return store, y
+
+
+def build(x, n_classes=3):
+    torch.manual_seed(0)
+    points = len(train_windows(x))
+    return create_model(
+        n_classes, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=points
+    ).eval()
+
+
+def windows_of(x):
+    windows = train_windows(x)
+    return to_pixels(x.cut(*zip(*windows, strict=True)), CPU), [number for number, _ in windows]
+
+
+@pytest.mark.parametrize("class_weight", [None, torch.tensor([0.5, 1.0, 3.0])])
+@pytest.mark.parametrize("axes", [5, 400])
+def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
+    monkeypatch.setattr(svm, "AXES", axes)
+    x, y = stripes(20)
+    model = build(x)
+    fit_texture(model, x, y, class_weight)
+    pixels, owners = windows_of(x)
+    new, _ = windows_of(stripes(9, seed=1)[0])
+    with torch.inference_mode():
+        told = model.texture(new).numpy() * SOFTNESS
+        train, other = (model.texture.texture(part).double().numpy() for part in (pixels, new))
+    scale = StandardScaler().fit(train)
+    spread = np.sqrt(scale.var_ * len(train) / (len(train) - 1))
+    train, other = (((part - scale.mean_) / spread.clip(1e-6)).clip(-5, 5) for part in (train, other))
+    n = train.shape[1]
+    turn = PCA(min(axes, len(train)), svd_solver="full").fit(train)
+    labels = y.numpy()[owners]
+    counts = None if class_weight is None else class_weight.numpy()[labels]
+    for label in range(3):
+        machine = SVC(C=C, gamma=GAMMA / n).fit(turn.transform(train), labels == label, counts)
+        assert np.allclose(told[:, label], machine.decision_function(turn.transform(other)), atol=5e-3)
+    assert told.std() > 0.1
+
+
+def test_it_knows_ripples_of_pictures_it_has_not_seen():
+    x, y = stripes(30)
+    model = build(x)
+    fit_texture(model, x, y)
+    new, labels = stripes(30, seed=1)
+    pixels, owners = windows_of(new)
+    with torch.inference_mode():
+        right = model.texture(pixels).argmax(dim=1) == labels[owners]
+    assert right.float().mean() > 0.9
+
+
+def test_shuffled_labels_leave_it_at_chance():
+    x, y = stripes(60)
+    model = build(x)
+    fit_texture(model, x, y[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
+    new, labels = stripes(60, seed=1)
+    pixels, owners = windows_of(new)
+    with torch.inference_mode():
+        right = model.texture(pixels).argmax(dim=1) == labels[owners]
+    assert 0.1 < right.float().mean() < 0.6
+
+
+def test_an_answer_does_not_depend_on_the_batch():
+    x, y = stripes(20)
+    model = build(x)
+    fit_texture(model, x, y)
+    pixels, _ = windows_of(x)
+    with torch.inference_mode():
+        whole = model.texture(pixels).softmax(dim=1)
+        single = torch.cat([model.texture(pixels[number : number + 1]) for number in range(len(pixels))]).softmax(dim=1)
+    assert torch.allclose(whole, single, atol=1e-5)
+
+
+def test_many_windows_are_thinned_out_evenly(monkeypatch):
+    monkeypatch.setattr(svm, "POINTS", 10)
+    x, y = stripes(12)
+    assert len([start for number in range(12) for start in x.starts(number)]) == 36
+    windows = train_windows(x)
+    assert len(windows) == 9
+    numbers = [number for number, _ in windows]
+    assert min(numbers) == 0 and max(numbers) > 9
+    model = build(x)
+    fit_texture(model, x, y)
+    assert model.texture.points.shape[0] == 9
+
+
+def test_steady_statistics_of_silence_are_no_trouble():
+    x = PixelStore.of(torch.zeros(4, 1, 32, 32, dtype=torch.uint8))
+    model = build(x, 2)
+    fit_texture(model, x, torch.tensor([0, 1, 0, 1]))
+    with torch.inference_mode():
+        found = model(torch.zeros(1, 1, 32, 32))
+    assert found.isfinite().all()
+    assert model.texture(torch.zeros(1, 1, 32, 32)).softmax(dim=1).tolist()[0] == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+def test_a_genre_without_a_window_left_is_never_named():
+    x, y = stripes(20)
+    model = build(x)
+    fit_texture(model, x, y.clamp_max(1))
+    pixels, _ = windows_of(x)
+    with torch.inference_mode():
+        assert not (model.texture(pixels).argmax(dim=1) == 2).any()
+
+
+def test_nothing_in_it_is_trained():
+    assert list(TextureSVM(3, size=32, points=6).parameters()) == []
+
+
+def test_what_it_said_before_is_not_asked_again(monkeypatch):
+    """Also where batches are cut otherwise, and in another order of pictures."""
+    x, y = stripes(40)
+    model = build(x)
+    fit_texture(model, x, y)
+    numbers = [7, 3, *range(10, 40)]
+    said = texture_probabilities(model, x, numbers)
+    asked = predict_proba(model, x, numbers)
+    assert said.shape == (32 * 3, 3)
+    assert said.std() > 0.1
+    monkeypatch.setattr(model.texture, "forward", None)
+    assert torch.allclose(predict_proba(model, x, numbers, second=said), asked, atol=1e-6)
+    with pytest.raises(TypeError):
+        predict_proba(model, x, numbers)
+
+
+def test_without_one_nothing_is_said():
+    x, _ = stripes(4)
+    assert texture_probabilities(build(x), x, []) is None
+    plain = create_model(3, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=0)
+    assert texture_probabilities(plain, x, [0]) is None

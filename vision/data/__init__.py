@@ -1,0 +1,1 @@
+"""A file on disk to the network's input."""

@@ -1,0 +1,100 @@
+"""Weights, class names and all that is needed to predict the same way, in one file."""
+
+import pickle
+import zipfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from render import atomic
+from render.cli import InputError
+from vision.data.preprocess import InputSpec
+from vision.models.classifier import create_model
+
+FORMAT = 3
+
+
+def build(recipe, weights=None):
+    """Make the network that a recipe describes, with fresh weights; see `models.build`."""
+    return create_model(len(recipe.classes), **recipe.model, weights=weights)
+
+
+def save(path, model, recipe):
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``model.pt`` of a run.
+    model : nn.Module
+        From `build`; its weights are stored as float32 on the CPU.
+    recipe : Recipe
+        What it was built from.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write(path, {"format": FORMAT, "recipe": asdict(recipe), "weights": weights})
+
+
+def write(path, content):
+    """Store a dict of tensors and plain values at `path`, whole or not at all."""
+    with atomic.replacing(path) as file:
+        torch.save(content, file)
+
+
+def read(path):
+    """Read what `write` stored, running no code that a file may hold.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; expected a run folder with model.pt in it")
+    try:
+        # torch reads weights without a look at their checksums.
+        with zipfile.ZipFile(path) as parts:
+            if parts.testzip():
+                raise ValueError("checksum")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError,
+            zipfile.BadZipFile, zlib.error, NotImplementedError):  # fmt: skip
+        raise InputError(f"{path}: is no checkpoint or damaged; expected the model.pt of a run") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: was not written by this version of melvision; train anew, or use its version")
+    return content
+
+
+def load(path):
+    """Load a checkpoint.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``model.pt``, or the run folder that holds it.
+
+    Returns
+    -------
+    model : nn.Module
+        In evaluation mode, on the CPU, float32.
+    recipe : Recipe
+
+    Raises
+    ------
+    InputError
+        When it is missing, damaged, or not a melvision checkpoint.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.pt"
+    content = read(path)
+    try:
+        recipe = InputSpec.from_dict(content["recipe"])
+        model = build(recipe)
+        model.load_state_dict(content["weights"])
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise InputError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
+    return model.to(memory_format=torch.channels_last).eval(), recipe

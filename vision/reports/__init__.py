@@ -1,0 +1,1 @@
+"""Scores, plots, tables and pages."""

@@ -1,0 +1,1 @@
+"""Which picture is on which side."""

@@ -1,0 +1,1 @@
+"""Pictures to a run folder."""
