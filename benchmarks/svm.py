@@ -23,7 +23,8 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 from vision.splits.folder import read_rows
 from vision.splits.groups import look_up, read_list
 from vision.splits.keys import track_key
@@ -45,7 +46,9 @@ def read_table(path):
         features = np.array([[float(row[name]) for name in names] for row in rows])
         return [(row["label"].casefold(), track_key(row["filename"])) for row in rows], features
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no feature table ({error!r}); make one with python -m render.features") from None
+        raise MelvisionError(
+            f"{path}: is no feature table ({error!r}); make one with python -m render.features"
+        ) from None
 
 
 def _escaped(name):
@@ -57,11 +60,11 @@ def read_sides(args, tracks):
     if args.data:
         rows = [row for row in read_rows(args.data) if row.split and not row.left_out]
         if not rows:
-            raise InputError(f"{args.data}: no split.csv with tracks in it; make it with python -m vision.split")
+            raise MelvisionError(f"{args.data}: no split.csv with tracks in it; make it with python -m vision.split")
         keys = [(_escaped(row.genre).casefold(), track_key(_escaped(row.file))) for row in rows]
         return dict(zip(keys, [(row.split, row.group) for row in rows], strict=True))
     if not args.train_list or not (args.dev_list or args.test_list):
-        raise InputError("expected --data, or --train-list and at least one of --dev-list and --test-list")
+        raise MelvisionError("expected --data, or --train-list and at least one of --dev-list and --test-list")
     lists = {split: getattr(args, f"{split}_list") for split in SPLITS}
     lists = {split: read_list(path) for split, path in lists.items() if path}
     # A track on two lists counts as what must not be trained on.
@@ -106,7 +109,7 @@ def score_table(args):
     groups = [str(sides[tracks[n]][1]) for n in rows["train"]]
     folds = min(5, len(set(groups)))
     if len(set(y)) < 2 or folds < 2:
-        raise InputError(f"{args.source}: {len(set(groups))} groups and {len(set(y))} genres of train: too few")
+        raise MelvisionError(f"{args.source}: {len(set(groups))} groups and {len(set(y))} genres of train: too few")
     search = GridSearchCV(make_pipeline(StandardScaler(), SVC()), {"svc__C": C}, cv=GroupKFold(folds))
     search.fit(features[rows["train"]], y, groups=groups)
     chosen = f"C {search.best_params_['svc__C']:g}"
@@ -263,7 +266,7 @@ def main(argv=None):
     """Train, score and print."""
     args = get_parser().parse_args(argv)
     if args.source is None and (args.folds or not args.data):
-        raise InputError("expected a feature table, or --data, or --folds and a folder of pictures")
+        raise MelvisionError("expected a feature table, or --data, or --folds and a folder of pictures")
     if args.folds:
         score_folds(args)
     elif args.source:

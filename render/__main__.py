@@ -5,7 +5,8 @@ import dataclasses
 import sys
 import time
 
-from render.cli import InputError, command, one_line
+from render.cli import command, one_line
+from render.errors import MelvisionError
 from render.settings import Settings
 
 
@@ -67,15 +68,15 @@ def main(argv=None):
     """Run the command; returns 0, or 1 when a track failed."""
     args = get_parser().parse_args(argv)
     if args.jobs == 0 or args.jobs < -1:
-        raise InputError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
+        raise MelvisionError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
     if not 0 <= args.augment <= 1000:
-        raise InputError(f"--augment {args.augment}: expected from 0 to 1000 copies a track")
+        raise MelvisionError(f"--augment {args.augment}: expected from 0 to 1000 copies a track")
     if (args.backend == "dask") != bool(args.scheduler):
-        raise InputError("--backend dask and --scheduler tcp://host:port go together; give both or neither")
+        raise MelvisionError("--backend dask and --scheduler tcp://host:port go together; give both or neither")
     try:
         settings = Settings(**{name: getattr(args, name) for name in FLAGS})
     except ValueError as error:
-        raise InputError(error) from None
+        raise MelvisionError(error) from None
     start = time.monotonic()
     from render.batch import draw_folder
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from render.errors import AudioError
+
 #: Read by libsndfile, through the soundfile package.
 SNDFILE_ENDINGS = frozenset(
     ".wav .wave .au .snd .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .caf .w64 .rf64 .voc .sph .nist".split()
@@ -28,10 +30,6 @@ AUDIO_ENDINGS = SNDFILE_ENDINGS | FFMPEG_ENDINGS
 
 #: Samples decoded at a time, over all channels (4 MiB as float32).
 BLOCK_SAMPLES = 1 << 20
-
-
-class AudioError(Exception):
-    """A file that gives no usable audio; the message says why, without the path."""
 
 
 def content_hash(path):

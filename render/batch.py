@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from render import atomic, audio, augment, figure, png, spectrogram, stack, workers
-from render.cli import InputError, progress
+from render.cli import progress
+from render.errors import MelvisionError
 from render.tracks import Track, find_tracks
 
 
@@ -251,13 +252,13 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is nothing to draw, `out` cannot be written, or the cluster does not answer.
     """
     try:
         colours = png.palette(cmap)
     except ValueError as error:
-        raise InputError(error) from None
+        raise MelvisionError(error) from None
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
     tracks, empty, stray = find_tracks(genres)
@@ -268,7 +269,7 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
             (Path(out) / genre).mkdir(parents=True, exist_ok=True)
             atomic.clear_leftovers(Path(out) / genre)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
+        raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
     # Rivals of one picture may lie in two shards, so these are looked for before the tracks are shared out.
     collisions = {result.track: result for result in find_collisions(tracks)}
     if shard:

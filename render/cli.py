@@ -6,13 +6,7 @@ import re
 import sys
 import time
 
-
-class InputError(Exception):
-    """A mistake in what the user gave, told in one line.
-
-    The message names the path, what was found, what was expected and what to do next. `command`
-    prints it without a traceback.
-    """
+from render.errors import MelvisionError, ParameterError
 
 
 def one_line(text):
@@ -23,7 +17,7 @@ def one_line(text):
 def command(main):
     """Decorate a ``main(argv=None) -> int`` so that a user's mistake ends in one line.
 
-    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for an `InputError` or a
+    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for an `MelvisionError` or a
     path that cannot be read or written, 130 after Ctrl-C and 141 when the reader of a pipe has gone,
     as shells do.
     """
@@ -39,8 +33,9 @@ def command(main):
             code = main(argv)
             sys.stdout.flush()
             return code
-        except InputError as error:
-            print(f"error: {one_line(error)}", file=sys.stderr)
+        except MelvisionError as error:
+            message = error.as_flag() if isinstance(error, ParameterError) else error
+            print(f"error: {one_line(message)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted; what was finished is kept", file=sys.stderr)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from render.atomic import replacing
-from render.cli import InputError, command, progress
+from render.cli import command, progress
+from render.errors import MelvisionError
 
 BORROW = 0.12  # how often drums, an extra player or the recorded sound are another genre's
 CYCLE = 4096  # samples in a stored cycle of a waveform; fine enough for the nearest one to do
@@ -279,7 +280,7 @@ def main(argv=None):
     limits = {"tracks": (1, 100000), "seconds": (0.001, 3600), "seed": (0, 2**63), "sr": (8000, 192000)}
     for name, (low, high) in {**limits, "jobs": (-1, 1024)}.items():
         if not low <= getattr(args, name) <= high:
-            raise InputError(f"--{name} is {getattr(args, name)}: give {low} to {high}")
+            raise MelvisionError(f"--{name} is {getattr(args, name)}: give {low} to {high}")
     import joblib
 
     wanted = [(args.folder / name / f"{name}.{i:05d}.wav", i) for name in GENRES for i in range(args.tracks)]
@@ -290,7 +291,7 @@ def main(argv=None):
         done = joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
         written = sum(1 for _ in progress(done, total=len(missing), desc="composing", unit="track"))
     except OSError as error:
-        raise InputError(f"cannot write in {args.folder}: {error}; free space or name another") from error
+        raise MelvisionError(f"cannot write in {args.folder}: {error}; free space or name another") from error
     print(f"{args.folder}: {written} tracks written, {len(wanted) - written} were there; all synthetic, not real music")
     return 0
 

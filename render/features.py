@@ -20,7 +20,8 @@ import numpy as np
 
 from render import atomic, workers
 from render.audio import AudioError, content_hash, decode
-from render.cli import InputError, command, progress
+from render.cli import command, progress
+from render.errors import MelvisionError
 from render.tracks import find_tracks
 
 SPREAD = "chroma_stft rms spectral_centroid spectral_bandwidth rolloff zero_crossing_rate harmony perceptr".split()
@@ -218,7 +219,7 @@ def measure_folder(tracks, root, out, made, *, jobs=-1, force=False):
     """
     out, state = Path(out), Path(f"{out}.state.jsonl")
     if out.exists() and not state.exists() and not force:
-        raise InputError(f"{out}: was not written by melvision; choose another with -o, or --force replaces it")
+        raise MelvisionError(f"{out}: was not written by melvision; choose another with -o, or --force replaces it")
     keys = [track.path.relative_to(root).as_posix() for track in tracks]
     results, known, due = {}, {} if force else _read_state(state, made), time.monotonic() + SAVE_SECONDS
     for number, (track, key) in enumerate(zip(tracks, keys, strict=True)):
@@ -266,12 +267,12 @@ def main(argv=None):
     """Run the command; returns 0, or 1 when a track failed."""
     args = get_parser().parse_args(argv)
     if args.jobs == 0 or args.jobs < -1:
-        raise InputError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
+        raise MelvisionError(f"--jobs {args.jobs}: expected a number of processes, or -1 for one a core")
     if not 1000 <= args.sr <= 192000:
-        raise InputError(f"--sr {args.sr}: expected 1000 to 192000 Hz")
+        raise MelvisionError(f"--sr {args.sr}: expected 1000 to 192000 Hz")
     length = 30 if args.segment is None else args.segment
     if not N_FFT <= length * args.sr < float("inf"):
-        raise InputError(f"--segment {length:g}: expected seconds, {N_FFT / args.sr:.3f} at least")
+        raise MelvisionError(f"--segment {length:g}: expected seconds, {N_FFT / args.sr:.3f} at least")
     out = args.out or f"features_{length:g}_sec.csv"
     start = time.monotonic()
     tracks, empty, stray = find_tracks(args.genres)
@@ -281,7 +282,9 @@ def main(argv=None):
     try:
         results = measure_folder(tracks, args.genres, out, made, jobs=args.jobs, force=args.force)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another file with -o") from None
+        raise MelvisionError(
+            f"{out}: cannot be written ({error.strerror or error}); choose another file with -o"
+        ) from None
     for track, (status, entry) in zip(tracks, results, strict=True):
         if status == "failed":
             print(f"failed: {track.path}: {entry}", file=sys.stderr)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from render import __version__, atomic
+from render.errors import PictureError
 from render.settings import Settings
 from render.spectrogram import MAX_PIXELS
 from render.stack import bands_of
@@ -23,10 +24,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 # MAX_PIXELS is the stricter bound and an error; Pillow's own warning would only be noise before it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class PictureError(Exception):
-    """A file that is no usable picture; the message says why, without the path."""
 
 
 @functools.cache

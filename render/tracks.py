@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from render.audio import AUDIO_ENDINGS
-from render.cli import InputError
+from render.errors import MelvisionError
 
 PICTURE_ENDINGS = frozenset(".png .jpg .jpeg .bmp .webp .gif .tif .tiff".split())
 
@@ -72,7 +72,7 @@ def find_tracks(root):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When `root` is missing, no folder, or holds no track; the message says what was found.
     """
     root = Path(root)
@@ -80,7 +80,7 @@ def find_tracks(root):
         found = "it is a file" if root.exists() else "there is no such folder"
         if root.suffix.lower() in PICTURE_ENDINGS:
             found += " (a picture; vision.predict takes those)"
-        raise InputError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
+        raise MelvisionError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
     tracks, empty, stray, pictures = [], [], [], 0
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
@@ -97,14 +97,16 @@ def find_tracks(root):
             empty.append(entry.name)
     if not tracks:
         if pictures:
-            raise InputError(
+            raise MelvisionError(
                 f"{root}: holds {pictures} pictures and no audio; render draws pictures from audio. "
                 f"To train on these pictures: python -m vision.split {root}, then python -m vision.train"
             )
         if stray:
-            raise InputError(
+            raise MelvisionError(
                 f"{root}: {len(stray)} audio files lie in it, but no genre folders; "
                 f"expected one folder a genre, such as {root / 'blues' / stray[0].name}"
             )
-        raise InputError(f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)")
+        raise MelvisionError(
+            f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)"
+        )
     return tracks, empty, stray

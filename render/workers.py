@@ -14,7 +14,7 @@ import threading
 import time
 
 from render.child import LIMITS, Child, Lost, call_apart
-from render.cli import InputError
+from render.errors import MelvisionError
 
 #: Starting a process takes as long as doing this many tasks.
 WORTH_A_PROCESS = 8
@@ -47,13 +47,13 @@ def shard(items, text):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When `text` is no such pair.
     """
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     i, n = map(int, found.groups()) if found else (0, 0)
     if not 1 <= i <= n:
-        raise InputError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/5")
+        raise MelvisionError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/5")
     return items[i - 1 :: n]
 
 
@@ -84,7 +84,7 @@ def run(function, tasks, jobs, *, scheduler=None, limits=LIMITS):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the cluster does not answer or has lost all its workers.
     """
     if scheduler and tasks:
@@ -163,7 +163,7 @@ def _connect(scheduler):
     try:
         import distributed
     except ImportError:
-        raise InputError('--backend dask needs the distributed package: pip install -e ".[cluster]"') from None
+        raise MelvisionError('--backend dask needs the distributed package: pip install -e ".[cluster]"') from None
     for name in "distributed", "distributed.client", "tornado.application":  # what matters is told in one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -177,12 +177,14 @@ def _connect(scheduler):
         client = distributed.Client(scheduler, timeout=ANSWER_SECONDS, set_as_default=False)
     except Exception as error:  # of many kinds, where something else listens at that address
         told = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"--scheduler {scheduler}: no Dask scheduler answers ({told})") from None
+        raise MelvisionError(f"--scheduler {scheduler}: no Dask scheduler answers ({told})") from None
     try:
         client.wait_for_workers(1, timeout=ANSWER_SECONDS)
     except OSError:
         client.close()
-        raise InputError(f"--scheduler {scheduler}: it has no workers; start some: dask worker {scheduler}") from None
+        raise MelvisionError(
+            f"--scheduler {scheduler}: it has no workers; start some: dask worker {scheduler}"
+        ) from None
     return client
 
 
@@ -205,13 +207,13 @@ def _run_on_cluster(function, tasks, scheduler, limits):
                 if not isinstance(result, list):
                     error = result[1] if isinstance(result, tuple) else "the connection was lost"
                     if not isinstance(error, KilledWorker):
-                        raise InputError(f"--scheduler {scheduler}: the cluster failed ({error}); run again")
+                        raise MelvisionError(f"--scheduler {scheduler}: the cluster failed ({error}); run again")
                     result = [Lost("its Dask workers died", again=True)]
                 yield numbers.pop(future.key), result[0]
             if batch or client.nthreads():
                 seen = time.monotonic()
             elif time.monotonic() - seen > DESERTED_SECONDS:
-                raise InputError(f"--scheduler {scheduler}: has lost all its workers; run again for the rest")
+                raise MelvisionError(f"--scheduler {scheduler}: has lost all its workers; run again for the rest")
             time.sleep(0.05)
         with contextlib.suppress(OSError):
             client.run(_dismiss_idle)

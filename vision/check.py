@@ -9,7 +9,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from render.cli import InputError, command, one_line
+from render.cli import command, one_line
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -53,7 +54,7 @@ def _judge(health, args):
         learned = {number for number, key in keys.items() if key in trained}
         if not found and not learned:
             ours = "/".join(next(iter(keys.values()), ("", "")))
-            raise InputError(f"{args.predictions}: names no picture of {args.images}, which are like {ours}")
+            raise MelvisionError(f"{args.predictions}: names no picture of {args.images}, which are like {ours}")
         return doubt_labels(health, classes, found, learned, args.predictions)
     from render.cli import progress
     from vision.inference.predictor import Predictor
@@ -63,7 +64,7 @@ def _judge(health, args):
     predictor = Predictor(args.model, args.device)
     if not set(health.genres) & set(predictor.classes):
         told = ", ".join(predictor.classes)
-        raise InputError(f"{args.model}: knows {told}; {args.images} has none of these genres")
+        raise MelvisionError(f"{args.model}: knows {told}; {args.images} has none of these genres")
     numbers = [number for number, look in usable.items() if number not in learned and look.genre in predictor.classes]
     paths = [Path(args.images) / usable[number].file for number in numbers]
     predictor.learn_borders(paths)
@@ -164,9 +165,9 @@ def main(argv=None):
     """Run the command; returns 0, or 1 when something needs attention."""
     args = get_parser().parse_args(argv)
     if not 0 < args.track_seconds < 1e5:
-        raise InputError(f"--track-seconds {args.track_seconds:g}: expected a length in seconds")
+        raise MelvisionError(f"--track-seconds {args.track_seconds:g}: expected a length in seconds")
     if args.device != "auto" and not args.model:
-        raise InputError(f"--device {args.device}: is for --model, which is not given")
+        raise MelvisionError(f"--device {args.device}: is for --model, which is not given")
     from vision.quality.inspect import inspect_folder
 
     health = inspect_folder(args.images, track_seconds=args.track_seconds)

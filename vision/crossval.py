@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 from vision.training.config import add_flags, config_of
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -41,7 +42,7 @@ def _read(config, images):
     from vision.training.run import pick_hardware, reading
 
     if find_splits(images):
-        raise InputError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
+        raise MelvisionError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
     hardware = pick_hardware(config)
     paths = list_pictures(images)
     remove_border = fit_border(paths)
@@ -58,9 +59,9 @@ def main(argv=None):
     config.data = args.images
     config.check()
     if args.folds < 2 or args.repeats < 1:
-        raise InputError(f"--folds {args.folds} --repeats {args.repeats}: expected at least 2 folds and 1 repeat")
+        raise MelvisionError(f"--folds {args.folds} --repeats {args.repeats}: expected at least 2 folds and 1 repeat")
     if config.patience:
-        raise InputError("--patience: there is no dev set in a cross-validation; the schedule is fixed beforehand")
+        raise MelvisionError("--patience: there is no dev set in a cross-validation; the schedule is fixed beforehand")
     import numpy as np
 
     from vision.reports import metrics
@@ -73,7 +74,7 @@ def main(argv=None):
     groups = merge_groups([read_groups(path) for path in args.groups or ()])
     out = Path(args.out or f"runs/crossval-{config.recipe}")
     if (out / "summary.json").exists():
-        raise InputError(f"{out}: is complete already; use another --out")
+        raise MelvisionError(f"{out}: is complete already; use another --out")
     pictures, how = _read(config, args.images)
     for told in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {told}" for told in pictures.problems)]:
         print(told, file=sys.stderr)

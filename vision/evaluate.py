@@ -6,7 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -32,16 +33,16 @@ def _find_pictures(args, recipe):
 
     data = args.data or recipe.about.get("config", {}).get("data")
     if not data:
-        raise InputError(f"{args.run}: does not say what it was trained on; name a folder with --data")
+        raise MelvisionError(f"{args.run}: does not say what it was trained on; name a folder with --data")
     data = Path(data)
     folders = find_splits(data)
     if not folders:
         if args.split:
-            raise InputError(f"{data}: has no {args.split} folder")
+            raise MelvisionError(f"{data}: has no {args.split} folder")
         return data, str(data)
     split = args.split or ("test" if "test" in folders else "dev")
     if split not in folders:
-        raise InputError(f"{data}: has no {split} folder; it has {', '.join(folders)}")
+        raise MelvisionError(f"{data}: has no {split} folder; it has {', '.join(folders)}")
     return folders[split], split
 
 
@@ -52,7 +53,7 @@ def _trained_on(run, pictures):
 
     try:
         train = trained_tracks(run)
-    except InputError:
+    except MelvisionError:
         return None
     names = zip(pictures.y.tolist(), pictures.paths, strict=True)
     return sum((pictures.classes[label], track_key(path)) in train for label, path in names)

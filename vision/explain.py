@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import InputError, command, one_line
+from render.cli import command, one_line
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -41,12 +42,12 @@ def _given_settings(args):
 
     if args.fmax is None:
         if args.fmin:
-            raise InputError(f"--fmin {args.fmin:g}: give --fmax too")
+            raise MelvisionError(f"--fmin {args.fmin:g}: give --fmax too")
         return None
     try:
         return Settings(sr=max(1000, -int(-2 * args.fmax // 1)), fmin=args.fmin, fmax=args.fmax)
     except (ValueError, OverflowError) as error:
-        raise InputError(error) from None
+        raise MelvisionError(error) from None
 
 
 def _without_cam(predictor):
@@ -144,7 +145,7 @@ def main(argv=None):
     files = find_files(args.paths)
     classes = predictor.classes
     if args.genre is not None and args.genre not in classes:
-        raise InputError(f"--genre {args.genre}: the model knows {', '.join(classes)}")
+        raise MelvisionError(f"--genre {args.genre}: the model knows {', '.join(classes)}")
     chosen = None if args.genre is None else classes.index(args.genre)
 
     # What takes long to import comes after what can be wrong.

@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 
 
 def get_parser():
@@ -30,9 +31,9 @@ def main(argv=None):
     from vision.inference.predictor import Predictor
 
     if not onnx.is_exported(out) or out.is_dir():
-        raise InputError(f"-o {out}: expected a file that ends in {onnx.ENDING}")
+        raise MelvisionError(f"-o {out}: expected a file that ends in {onnx.ENDING}")
     if onnx.is_exported(run):
-        raise InputError(f"{run}: is exported already; expected a run folder or its model.pt")
+        raise MelvisionError(f"{run}: is exported already; expected a run folder or its model.pt")
     predictor = Predictor(run, "cpu")
     difference = onnx.save(out, predictor.models, predictor.recipe)
     n, n_classes = len(predictor.models), len(predictor.classes)

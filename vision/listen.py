@@ -5,7 +5,8 @@ import os
 import queue
 import sys
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -31,9 +32,9 @@ def _sounddevice():
     try:
         import sounddevice
     except ImportError:
-        raise InputError('sounddevice is not installed; pip install -e ".[live]"') from None
+        raise MelvisionError('sounddevice is not installed; pip install -e ".[live]"') from None
     except OSError as error:
-        raise InputError(
+        raise MelvisionError(
             f"sounddevice: {error}; install PortAudio (Debian, Ubuntu: apt install libportaudio2)"
         ) from None
     return sounddevice
@@ -56,7 +57,7 @@ def microphone(name=None):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When sounddevice, PortAudio or the microphone is missing.
     """
     sounddevice = _sounddevice()
@@ -65,7 +66,7 @@ def microphone(name=None):
         sr = round(sounddevice.query_devices(device, "input")["default_samplerate"])
     except (sounddevice.PortAudioError, ValueError) as error:
         told = f"--input {name}: no such microphone" if name else "no microphone found"
-        raise InputError(f"{told} ({error}); python -m sounddevice lists what there is") from None
+        raise MelvisionError(f"{told} ({error}); python -m sounddevice lists what there is") from None
     return sr, _blocks(sounddevice, device, sr)
 
 
@@ -86,9 +87,9 @@ def _blocks(sounddevice, device, sr):
                     n += len(parts[-1])
                 yield np.concatenate(parts + [heard.get() for _ in range(heard.qsize())])
     except queue.Empty:
-        raise InputError(f"the microphone gave nothing for {PATIENCE:g} s; is it still there?") from None
+        raise MelvisionError(f"the microphone gave nothing for {PATIENCE:g} s; is it still there?") from None
     except sounddevice.PortAudioError as error:
-        raise InputError(f"the microphone cannot be used ({error}); another program may hold it") from None
+        raise MelvisionError(f"the microphone cannot be used ({error}); another program may hold it") from None
 
 
 @command
@@ -105,7 +106,7 @@ def main(argv=None):
     try:
         show_live(live(predictor, blocks, sr), predictor.classes, as_json=args.json)
     except UNUSABLE as error:
-        raise InputError(f"the microphone: {error}") from None
+        raise MelvisionError(f"the microphone: {error}") from None
     return 0
 
 

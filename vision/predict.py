@@ -5,7 +5,8 @@ import json
 import os
 import sys
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -42,7 +43,7 @@ def _check(args):
     given = [name for name, there in (("files", args.paths), ("--watch", args.watch), ("--stdin", args.stdin)) if there]
     if len(given) != 1:
         found = " and ".join(given) or "nothing to predict"
-        raise InputError(f"{found}; expected files and folders, or --watch FOLDER, or --stdin")
+        raise MelvisionError(f"{found}; expected files and folders, or --watch FOLDER, or --stdin")
     for flag, there, goes_with, fits in (
         ("--rate", args.rate is not None, "--stdin", args.stdin),
         ("--csv", args.csv, "files or --watch", not args.stdin),
@@ -50,9 +51,9 @@ def _check(args):
         ("--plots", args.plots, "--timeline", args.timeline),
     ):
         if there and not fits:
-            raise InputError(f"{flag}: goes with {goes_with} only")
+            raise MelvisionError(f"{flag}: goes with {goes_with} only")
     if args.rate is not None and not 1000 <= args.rate <= 768000:
-        raise InputError(f"--rate {args.rate}: expected 1000 to 768000 Hz")
+        raise MelvisionError(f"--rate {args.rate}: expected 1000 to 768000 Hz")
 
 
 def _predict_files(args):
@@ -148,12 +149,12 @@ def _predict_stream(args):
         answers = stream.live(predictor, pcm, pcm.sr)
         n = show_live(answers, predictor.classes, as_json=args.json)
     except stream.UNUSABLE as error:
-        raise InputError(f"standard input: {error}") from None
+        raise MelvisionError(f"standard input: {error}") from None
     if pcm.note:
         print(f"note: standard input {pcm.note}", file=sys.stderr)
     if not n:
         seconds = predictor.settings.n_fft / predictor.settings.sr
-        raise InputError(f"standard input: too short; expected {seconds:.3f} s or more")
+        raise MelvisionError(f"standard input: too short; expected {seconds:.3f} s or more")
     return 0
 
 

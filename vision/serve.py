@@ -6,7 +6,8 @@ import importlib.util
 import os
 import sys
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -51,7 +52,7 @@ def _check_extra():
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
     if missing:
         told = " and ".join(name.replace("_", "-") for name in missing)
-        raise InputError(f'vision.serve needs {told}; install the extra: pip install -e ".[web]"')
+        raise MelvisionError(f'vision.serve needs {told}; install the extra: pip install -e ".[web]"')
 
 
 def _listen(host, port):
@@ -65,7 +66,7 @@ def _listen(host, port):
     except (OSError, UnicodeError) as error:
         # Python's own text of some of these repeats the address.
         told = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else error
-        raise InputError(f"--host {host} --port {port}: {told}; choose another, such as --port 0") from None
+        raise MelvisionError(f"--host {host} --port {port}: {told}; choose another, such as --port 0") from None
 
 
 def _read_score(run):
@@ -95,7 +96,7 @@ def main(argv=None):
     args = get_parser().parse_args(argv)
     for name in ("max_mb", "max_seconds"):
         if not 0 < getattr(args, name) <= 1e6:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name):g}: expected above 0 to 1000000")
+            raise MelvisionError(f"--{name.replace('_', '-')} {getattr(args, name):g}: expected above 0 to 1000000")
     _check_extra()
     import ipaddress
     import socket

@@ -6,7 +6,8 @@ Command line: ``python -m vision.split images_original``.
 import argparse
 import sys
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 from vision.splits.assign import SPLITS
 from vision.splits.folder import split_folder, summary
 from vision.splits.groups import merge_groups, read_groups, read_list
@@ -38,7 +39,7 @@ def _ratios(text):
     except ValueError:
         ratios = []
     if len(ratios) != 3 or not ratios[0] > 0 or not ratios[1] > 0 or not 0 <= ratios[2] < float("inf"):
-        raise InputError(f"--ratios {text}: expected three numbers such as 80/10/10; only test may be 0")
+        raise MelvisionError(f"--ratios {text}: expected three numbers such as 80/10/10; only test may be 0")
     return ratios
 
 
@@ -63,7 +64,9 @@ def main(argv=None):
     lists = {split: read_list(path) for split, path in lists.items() if path}
     if lists:
         if "train" not in lists or len(lists) < 2:
-            raise InputError("published lists: expected --train-list and at least one of --dev-list and --test-list")
+            raise MelvisionError(
+                "published lists: expected --train-list and at least one of --dev-list and --test-list"
+            )
         wanted["lists"] = lists
     rows, problems, notes, new = split_folder(args.images, args.out, **wanted)
     for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:

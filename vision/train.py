@@ -5,7 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import InputError, command
+from render.cli import command
+from render.errors import MelvisionError
 from vision.training.config import TrainConfig, add_flags, config_of
 
 # Before torch is imported, or it has no effect: operations that MPS lacks run on the CPU.
@@ -46,10 +47,10 @@ def _prepare_data(args):
     elif made_here:
         images = data / read_how(data)["images"]
         if args.images and Path(args.images).resolve() != images.resolve():
-            raise InputError(f"{data}: was made of {images}, not of {args.images}; name another folder with --data")
+            raise MelvisionError(f"{data}: was made of {images}, not of {args.images}; name another folder with --data")
         try:
             SpectrogramFolder(images)
-        except InputError:
+        except MelvisionError:
             print(f"note: {images} holds no pictures any more; training on {data} as it is", file=sys.stderr)
             return str(data), []
         _, problems, notes, new = split_folder(images, data)
@@ -60,7 +61,7 @@ def _prepare_data(args):
     else:
         train_splits(data)
         if args.images:
-            raise InputError(f"{data}: was split by hand; --images {args.images} does not go with it")
+            raise MelvisionError(f"{data}: was split by hand; --images {args.images} does not go with it")
         notes, (leaks, problems) = [], find_leaks(data)
         if leaks:
             notes.append(f"{data} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so")
@@ -90,7 +91,7 @@ def _resumed_config(folder):
     try:
         return TrainConfig(**json.loads(path.read_text("utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: missing or damaged; {folder} is no run to resume") from None
+        raise MelvisionError(f"{path}: missing or damaged; {folder} is no run to resume") from None
 
 
 def _seeds(text):
@@ -103,14 +104,14 @@ def _seeds(text):
             return seeds
     except ValueError:
         pass
-    raise InputError(f"--seeds {text}: expected at least two different numbers from 0, such as 0,1,2")
+    raise MelvisionError(f"--seeds {text}: expected at least two different numbers from 0, such as 0,1,2")
 
 
 def _begin(args, parser):
     """What to train, on which seeds, where to, and the problems met on the way."""
     if args.resume:
         if args != parser.parse_args(["--resume", args.resume]):
-            raise InputError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
+            raise MelvisionError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
         out = Path(args.resume)
         if (out / "seeds.json").exists():
             from vision.training.repeats import read_seeds
@@ -120,7 +121,7 @@ def _begin(args, parser):
         return _resumed_config(out), None, out, []
     out = Path(args.out or "")
     if args.out and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
+        raise MelvisionError(f"{out}: exists already; use another --out, or --resume {out} if it was interrupted")
     config = config_of(args)
     config.data, problems = _prepare_data(args)
     return config, _seeds(args.seeds), out if args.out else _claim_run_folder(args.recipe), problems

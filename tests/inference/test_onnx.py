@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import DATA, needs_data
 from vision import evaluate, predict
 from vision.data.dataset import read_folder
@@ -342,6 +342,6 @@ def test_a_file_that_disagrees_is_not_written(images, tmp_path, monkeypatch):
     monkeypatch.setattr(exported, "_open", change_then_open)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.onnx").write_text("what was there")
-    with pytest.raises(InputError, match="not written, because ONNX Runtime's probabilities differ from PyTorch's"):
+    with pytest.raises(MelvisionError, match="not written, because ONNX Runtime's probabilities differ from PyTorch's"):
         exported.save(tmp_path / "out" / "model.onnx", [model], recipe)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["what was there"]

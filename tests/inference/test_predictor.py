@@ -18,7 +18,7 @@ from PIL import Image
 import vision.inference.predictor
 from render import audio
 from render.audio import AudioError
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import spectrogram_of, write_picture
 from tests.training.test_run import band_noise, rows_of
 from vision import predict
@@ -158,10 +158,10 @@ def test_a_worker_that_fails_ends_it_all(predictor, mixed, threads, monkeypatch)
     threads(2)
 
     def probabilities(x):
-        raise InputError("ONNX Runtime cannot compute it")
+        raise MelvisionError("ONNX Runtime cannot compute it")
 
     monkeypatch.setattr(predictor, "probabilities", probabilities)
-    with pytest.raises(InputError, match="cannot compute"):
+    with pytest.raises(MelvisionError, match="cannot compute"):
         list(predictor.predict(mixed * 10))
     assert torch.get_num_threads() == 2
 
@@ -229,7 +229,7 @@ def test_patterns_that_the_shell_left(songs, given, expected):
     ],
 )
 def test_patterns_that_match_nothing(songs, given, told):
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(MelvisionError, match=told):
         find_files([given])
 
 
@@ -500,7 +500,7 @@ def test_the_table_goes_on_where_it_was_cut_off(tmp_path):
         assert again.knows(folder / "b.wav", (11, -5)) == (n >= ends[2])
         assert not again.knows(odd, (10, 124))
         assert path.read_bytes() == whole[: max(end for end in [ends[0], *ends] if end <= max(n, ends[0]))]
-    with pytest.raises(InputError, match="is not the table"):
+    with pytest.raises(MelvisionError, match="is not the table"):
         watch.Table(path, folder, ["others"])
 
 

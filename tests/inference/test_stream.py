@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from render import audio, batch, spectrogram
-from render.cli import InputError
+from render.errors import MelvisionError
 from render.settings import Settings
 from tests.training.test_run import band_noise
 from vision import listen, predict
@@ -232,7 +232,7 @@ def test_other_chunks_and_ends():
     ],
 )
 def test_streams_that_are_none(data, rate, told):
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(MelvisionError, match=told):
         Pcm(Pipe(data), rate)
 
 

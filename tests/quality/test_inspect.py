@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from render import png
-from render.cli import InputError
+from render.errors import MelvisionError
 from render.settings import Settings
 from tests.conftest import DATA, needs_data, write_picture, write_tree
 from vision import check, split
@@ -337,7 +337,7 @@ def test_groups_of_hostile_names_can_be_read(tmp_path):
 
 def test_text_that_is_none_is_refused(tmp_path):
     (tmp_path / "groups.csv").write_bytes("a,b\n".encode("utf-16"))
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(MelvisionError, match="is no text"):
         read_groups(tmp_path / "groups.csv")
 
 

@@ -14,7 +14,7 @@ import soundfile
 
 from render import audio
 from render.audio import AudioError, decode
-from render.cli import InputError
+from render.errors import MelvisionError
 from render.tracks import find_tracks
 
 SR = 22050
@@ -385,7 +385,7 @@ def test_links_that_lead_back_end(tmp_path):
 )
 def test_a_root_without_tracks_says_what_was_found(tmp_path, names, root, told):
     make_files(tmp_path, names)
-    with pytest.raises(InputError, match=told) as caught:
+    with pytest.raises(MelvisionError, match=told) as caught:
         find_tracks(tmp_path / root)
     assert str(tmp_path / root) in str(caught.value)
     assert "\n" not in str(caught.value)

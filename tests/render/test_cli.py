@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from render.cli import InputError, command, progress
+from render.cli import command, progress
+from render.errors import MelvisionError
 
 
 def fail(error):
@@ -33,10 +34,10 @@ def test_main_gets_its_arguments_and_keeps_its_name():
 @pytest.mark.parametrize(
     "error, code, line",
     [
-        (InputError("genres/: there is no such folder"), 2, "error: genres/: there is no such folder\n"),
+        (MelvisionError("genres/: there is no such folder"), 2, "error: genres/: there is no such folder\n"),
         (KeyboardInterrupt(), 130, "interrupted; what was finished is kept\n"),
     ],
-    ids=["InputError", "KeyboardInterrupt"],
+    ids=["MelvisionError", "KeyboardInterrupt"],
 )
 def test_expected_ends_are_one_line(capsys, error, code, line):
     assert command(lambda argv=None: fail(error))() == code
@@ -69,7 +70,7 @@ def test_a_reader_that_left_is_no_error():
 
 def test_names_the_terminal_cannot_show_are_escaped():
     process = run_python(
-        "def main(argv):\n    print('\\N{GUITAR}')\n    raise InputError('\\udcff.wav: \\xfc')",
+        "def main(argv):\n    print('\\N{GUITAR}')\n    raise MelvisionError('\\udcff.wav: \\xfc')",
         env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
     )
     out, err = process.communicate(timeout=20)

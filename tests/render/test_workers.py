@@ -16,7 +16,7 @@ import soundfile
 from render import batch, png, tracks, workers
 from render.__main__ import main
 from render.child import Limits, Lost, call_apart
-from render.cli import InputError
+from render.errors import MelvisionError
 from render.settings import Settings
 from tests.render.tasks import after, babble, burn, call, die_once, double, eat, meet, nap_and_tell, note_and
 
@@ -245,7 +245,7 @@ def test_shards_are_disjoint_and_together_everything(n):
 
 @pytest.mark.parametrize("text", ["0/5", "6/5", "1/0", "5", "1/2/3", "-1/5", "a/b", "", " 1/2", "1.0/2", "\u0661/2"])
 def test_a_shard_that_cannot_be_is_one_line(text):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(MelvisionError) as caught:
         workers.shard([1, 2, 3], text)
     assert str(caught.value).startswith(f"--shard {text}: expected i/n")
 
@@ -348,7 +348,7 @@ def test_a_cluster_without_workers_left_is_one_line(cluster, monkeypatch):
     assert next(results)[0] == 0
     for process in processes:
         process.kill()
-    with pytest.raises(InputError, match="has lost all its workers; run again for the rest"):
+    with pytest.raises(MelvisionError, match="has lost all its workers; run again for the rest"):
         list(results)
 
 
@@ -357,7 +357,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
     assert workers.ANSWER_SECONDS == 10
     monkeypatch.setattr(workers, "ANSWER_SECONDS", 1)
     for address in f"tcp://127.0.0.1:{free_port()}", "nonsense":
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(MelvisionError) as caught:
             list(workers.run(double, [(1,)], 1, scheduler=address))
         assert str(caught.value).startswith(f"--scheduler {address}: no Dask scheduler answers")
         assert "\n" not in str(caught.value)
@@ -365,7 +365,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
 
 def test_without_the_extra_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(InputError, match=r'pip install -e "\.\[cluster\]"'):
+    with pytest.raises(MelvisionError, match=r'pip install -e "\.\[cluster\]"'):
         list(workers.run(double, [(1,)], 1, scheduler="tcp://127.0.0.1:1"))
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import BANDS, DATA, needs_data, spectrogram_of, write_picture, write_tree
 from vision.data.dataset import SpectrogramFolder
 from vision.split import main
@@ -400,7 +400,7 @@ def test_damaged_split_csv_is_refused(images, tmp_path):
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows([rows[0] | harm])
-        with pytest.raises(InputError, match="damaged"):
+        with pytest.raises(MelvisionError, match="damaged"):
             split_folder(images, data)
 
 
@@ -434,9 +434,9 @@ def test_lists_and_groups_with_and_without_genre(tmp_path):
     assert read_groups(tmp_path / "index.txt") == {"rock00001": "the who"}
     for text in ("", "one column\n"):
         (tmp_path / "bad.csv").write_text(text)
-        with pytest.raises(InputError, match=r"track,group"):
+        with pytest.raises(MelvisionError, match=r"track,group"):
             read_groups(tmp_path / "bad.csv")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(MelvisionError, match="cannot be read"):
         read_list(tmp_path / "nowhere.txt")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
 from vision import crossval
 from vision.data.dataset import read_folder
@@ -114,9 +114,9 @@ def test_more_folds_than_groups(images, artists):
     """Of 13 tracks of jazz two artists leave ten groups, of the other genres more."""
     pictures = read_folder(images, size=32)
     assert len(make_folds(pictures, groups={}, folds=12, repeat=0, seed=0)) == 12
-    with pytest.raises(InputError, match="--folds 13: blues has 12 groups"):
+    with pytest.raises(MelvisionError, match="--folds 13: blues has 12 groups"):
         make_folds(pictures, groups={}, folds=13, repeat=0, seed=0)
-    with pytest.raises(InputError, match="--folds 9: jazz has 8 groups"):
+    with pytest.raises(MelvisionError, match="--folds 9: jazz has 8 groups"):
         make_folds(pictures, groups=read_groups(artists), folds=9, repeat=0, seed=0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
 from vision import train
 from vision.data.borders import RemoveBorder
@@ -438,7 +438,7 @@ def test_a_run_does_not_go_on_under_other_conditions(tmp_path, name, other, told
     model = torch.nn.Linear(1, 1)
     write_state(tmp_path, model, torch.optim.SGD(model.parameters()), [], about)
     assert read_state(tmp_path, about, print)["history"] == []
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(MelvisionError, match=told) as error:
         read_state(tmp_path, about | {name: other}, print)
     assert "--out" in str(error.value)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from render import __main__ as render_command
 from render import png
-from render.cli import InputError
+from render.errors import MelvisionError
 from tests.conftest import BANDS, DATA, needs_data, spectrogram_of, write_picture, write_tree
 from vision import evaluate, explain, predict, split, train
 from vision.data.dataset import read_folder
@@ -428,7 +428,7 @@ def test_a_missing_run_is_told_before_anything_is_waited_for(tmp_path, capsys, f
 def test_a_cut_off_checkpoint(trained, tmp_path):
     whole = (trained / "run" / "model.pt").read_bytes()
     (tmp_path / "model.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="no checkpoint or damaged"):
+    with pytest.raises(MelvisionError, match="no checkpoint or damaged"):
         checkpoint.load(tmp_path)
 
 
@@ -438,7 +438,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
     torch.save({"format": checkpoint.FORMAT, "recipe": Evil()}, tmp_path / "model.pt")
-    with pytest.raises(InputError):
+    with pytest.raises(MelvisionError):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "pwned").exists()
 

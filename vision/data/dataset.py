@@ -12,7 +12,8 @@ from joblib import Parallel, delayed
 from torchvision.datasets import ImageFolder
 
 from render import png
-from render.cli import InputError, progress
+from render.cli import progress
+from render.errors import MelvisionError
 from render.settings import Settings
 from render.tracks import walk
 from vision.data.borders import fit_border
@@ -41,7 +42,7 @@ class SpectrogramFolder(ImageFolder):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When `root` is missing, holds no picture, or has a genre that is not in `classes`.
     """
 
@@ -50,14 +51,14 @@ class SpectrogramFolder(ImageFolder):
         root = Path(root)
         if not root.is_dir():
             found = "it is a file" if root.exists() else "there is no such folder"
-            raise InputError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
+            raise MelvisionError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
         # A file is one picture, however many links lead to it.
         first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
-            raise InputError(f"{root}: no picture in it; {what_instead(root)}")
+            raise MelvisionError(f"{root}: no picture in it; {what_instead(root)}")
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
@@ -82,14 +83,14 @@ class SpectrogramFolder(ImageFolder):
         """Return the genres and their labels; hidden folders are none."""
         found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
         if not found:
-            raise InputError(f"{directory}: no genre folder in it; {what_instead(directory)}")
+            raise MelvisionError(f"{directory}: no genre folder in it; {what_instead(directory)}")
         if self._classes is None:
             classes = found
         else:
             classes = list(self._classes)
             strange = [name for name in found if name not in classes]
             if strange:
-                raise InputError(
+                raise MelvisionError(
                     f"{directory}: genres {', '.join(strange)} are not among the model's {', '.join(classes)}; "
                     "take them out, or train anew"
                 )
@@ -198,7 +199,7 @@ def read_folder(
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is no usable picture, or none of some genre that the folder names.
     """
     # Here, because torchvision, whose ImageFolder it is, takes seconds to import, and predicting needs none of it.
@@ -235,7 +236,9 @@ def read_folder(
         remove_border.alone = 0
         x, kept, abouts, problems = read(3)
     if not kept:
-        raise InputError(f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}")
+        raise MelvisionError(
+            f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}"
+        )
     labels = {label for _, label in kept}
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]

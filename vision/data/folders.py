@@ -7,7 +7,8 @@ from pathlib import Path
 from joblib import Parallel, delayed
 
 from render import audio, png, tracks
-from render.cli import InputError, progress
+from render.cli import progress
+from render.errors import MelvisionError
 from vision.data.images import PICTURE_ENDINGS, load, pixel_hash
 
 AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
@@ -72,7 +73,7 @@ def find_files(paths):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When a path is missing, or a folder or pattern gives nothing to predict on.
     """
     files = {}
@@ -80,13 +81,13 @@ def find_files(paths):
         if path.is_dir():
             found = list(walk(path))
             if not found:
-                raise InputError(f"{path}: no picture and no audio in it")
+                raise MelvisionError(f"{path}: no picture and no audio in it")
         elif os.path.lexists(path):
             found = [path]
         elif glob.has_magic(str(path)):
             found = _match(str(path))
         else:
-            raise InputError(f"{path}: there is no such file or folder")
+            raise MelvisionError(f"{path}: there is no such file or folder")
         files |= dict.fromkeys(found)
     return list(files)
 
@@ -102,5 +103,5 @@ def _match(pattern):
             found.append(path)
     if not found:
         others = f"; of what it matches ({len(matches)}), nothing is a picture or audio" if matches else ""
-        raise InputError(f"{pattern}: no file matches this pattern{others}")
+        raise MelvisionError(f"{pattern}: no file matches this pattern{others}")
     return found

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from render import __version__, atomic
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.data.pixel_store import EVAL_BATCH
 from vision.data.preprocess import InputSpec
 
@@ -48,7 +48,7 @@ def _runtime():
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise InputError(f'an ONNX file needs {error.name}; install it: pip install -e ".[export]"') from None
+        raise MelvisionError(f'an ONNX file needs {error.name}; install it: pip install -e ".[export]"') from None
     return onnx, onnxruntime
 
 
@@ -105,13 +105,13 @@ def save(path, models, recipe):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When a model cannot be exported, is too large, or does not answer as before.
     """
     onnx, _ = _runtime()
     together = _Together(models).eval()
     if 4 * sum(weights.numel() for weights in together.state_dict().values()) > LARGEST:
-        raise InputError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
+        raise MelvisionError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
     pixels = torch.zeros(2, recipe.channels, recipe.size, recipe.size, dtype=torch.uint8)
     try:
         # What the exporter has to say is for those who write models.
@@ -123,7 +123,9 @@ def save(path, models, recipe):
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
             )  # fmt: skip
     except (torch.onnx.OnnxExporterError, ImportError) as error:
-        raise InputError(f"{path}: PyTorch cannot export this model ({str(error).strip().splitlines()[0]})") from None
+        raise MelvisionError(
+            f"{path}: PyTorch cannot export this model ({str(error).strip().splitlines()[0]})"
+        ) from None
     model = program.model_proto
     # The exporter notes where in whose folder each line of the network stands.
     for message in messages(model):
@@ -136,7 +138,7 @@ def save(path, models, recipe):
     content = model.SerializeToString()
     difference = _difference(_open(content, path), together, trial_pictures(recipe))
     if not difference <= TOLERANCE:
-        raise InputError(
+        raise MelvisionError(
             f"{path}: not written, because ONNX Runtime's probabilities differ from PyTorch's by {difference:.1g}; "
             f"expected {TOLERANCE:g} at most"
         )
@@ -199,15 +201,17 @@ class OnnxModel:
 
         Raises
         ------
-        InputError
+        MelvisionError
             When ONNX Runtime cannot compute them.
         """
         try:
             (found,) = self._session.run(["probabilities"], {"pixels": pixels})
         except Exception as error:  # of many kinds, by what is wrong with the file
-            raise InputError(f"{self._path}: ONNX Runtime cannot compute it ({_first_line(error)})") from None
+            raise MelvisionError(f"{self._path}: ONNX Runtime cannot compute it ({_first_line(error)})") from None
         if found.shape != (len(pixels), len(self.recipe.classes)):
-            raise InputError(f"{self._path}: answers with shape {found.shape}, not a row of genres for each picture")
+            raise MelvisionError(
+                f"{self._path}: answers with shape {found.shape}, not a row of genres for each picture"
+            )
         return found
 
     def predict_windows(self, x, windows):
@@ -233,15 +237,15 @@ def load(path, threads=None):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it is missing, damaged, keeps its weights elsewhere, or was not exported by melvision.
     """
     _runtime()  # before the file is read: it may be large
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; make one: python -m vision.export RUN -o {path.name}")
+        raise MelvisionError(f"{path}: there is no such file; make one: python -m vision.export RUN -o {path.name}")
     if path.stat().st_size > 1 << 31:
-        raise InputError(f"{path}: is larger than 2 GiB, as no ONNX file is that holds all it needs")
+        raise MelvisionError(f"{path}: is larger than 2 GiB, as no ONNX file is that holds all it needs")
     return _open(path.read_bytes(), path, threads)
 
 
@@ -254,35 +258,35 @@ def _open(content, path, threads=None):
     except DecodeError:
         model = onnx.ModelProto()
     if not model.graph.node:
-        raise InputError(f"{path}: is no ONNX file or damaged; make one: python -m vision.export RUN")
+        raise MelvisionError(f"{path}: is no ONNX file or damaged; make one: python -m vision.export RUN")
     for message in messages(model):
         if getattr(message, "external_data", None) or getattr(message, "data_location", 0):
             # Such a file names others to be read, which may be any of the machine's.
-            raise InputError(f"{path}: keeps weights in another file, which is not read; expected all in one file")
+            raise MelvisionError(f"{path}: keeps weights in another file, which is not read; expected all in one file")
         if isinstance(message, onnx.NodeProto) and message.domain not in ("", "ai.onnx"):
-            raise InputError(f"{path}: uses operators of {message.domain!r}; expected those of ONNX itself")
+            raise MelvisionError(f"{path}: uses operators of {message.domain!r}; expected those of ONNX itself")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if not {"melvision", "format", "recipe", "models"} <= metadata.keys():
-        raise InputError(f"{path}: was not exported by melvision; make one: python -m vision.export RUN")
+        raise MelvisionError(f"{path}: was not exported by melvision; make one: python -m vision.export RUN")
     if metadata["format"] != str(FORMAT):
-        raise InputError(f"{path}: was not exported by this version of melvision; export anew, or use its version")
+        raise MelvisionError(f"{path}: was not exported by this version of melvision; export anew, or use its version")
     try:
         recipe = InputSpec.from_dict(json.loads(metadata["recipe"]))
         n_models = int(metadata["models"])
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path}: its recipe is damaged ({_first_line(error)}); export anew") from None
+        raise MelvisionError(f"{path}: its recipe is damaged ({_first_line(error)}); export anew") from None
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is told once, below
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of many kinds, by what is wrong with the file
-        raise InputError(f"{path}: ONNX Runtime cannot use it ({_first_line(error)})") from None
+        raise MelvisionError(f"{path}: ONNX Runtime cannot use it ({_first_line(error)})") from None
     given = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
     answers = [(value.name, value.type) for value in session.get_outputs()]
     side = [recipe.channels, recipe.size, recipe.size]
     if given != [("pixels", "tensor(uint8)", side)] or answers != [("probabilities", "tensor(float)")]:
-        raise InputError(f"{path}: its graph does not fit its recipe; export anew")
+        raise MelvisionError(f"{path}: its graph does not fit its recipe; export anew")
     return OnnxModel(session, recipe, n_models, path)
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from render import audio, batch, png
-from render.cli import InputError
+from render.errors import MelvisionError
 from render.settings import Settings
 from vision.data.borders import fit_border
 from vision.data.images import PICTURE_ENDINGS, load
@@ -86,7 +86,7 @@ class Predictor:
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is no usable checkpoint, or the device is not available.
     """
 
@@ -94,12 +94,12 @@ class Predictor:
         try:
             self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
         except ValueError as error:
-            raise InputError(error) from None
+            raise MelvisionError(error) from None
         keep_freed_memory()
         self.models, self._exported = [], None
         if onnx.is_exported(run):
             if self.device.type != "cpu":
-                raise InputError(f"--device {device}: an exported file runs on the CPU; leave --device out")
+                raise MelvisionError(f"--device {device}: an exported file runs on the CPU; leave --device out")
             self._exported = onnx.load(run)
             self.recipe = self._exported.recipe
         else:
@@ -117,7 +117,7 @@ class Predictor:
 
         runs = sorted(Path(run).glob("seed-*/model.pt")) if (Path(run) / "seeds.json").exists() else [run]
         if not runs:
-            raise InputError(f"{run}: no run in it is done yet")
+            raise MelvisionError(f"{run}: no run in it is done yet")
         loaded = [checkpoint.load(path) for path in runs]
         return [model.to(self.device) for model, _ in loaded], loaded[0][1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from render import audio, batch, spectrogram
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.data.pixel_store import PixelStore
 
 #: Seconds heard at most by a model of windows: levels refer to the peak of what is heard, as a train
@@ -169,7 +169,7 @@ class Pcm:
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is nothing, or neither a WAV header nor a rate.
     """
 
@@ -181,9 +181,9 @@ class Pcm:
             self._head = b""
             self.sr, self._channels, self._subtype, self._width, self._left = _read_header(file)
         elif not self._head:
-            raise InputError("standard input is empty; expected samples")
+            raise MelvisionError("standard input is empty; expected samples")
         elif rate is None:
-            raise InputError("standard input has no WAV header; give --rate for raw 16-bit mono samples")
+            raise MelvisionError("standard input has no WAV header; give --rate for raw 16-bit mono samples")
         else:
             self.sr, self._channels, self._subtype, self._width = rate, 1, "PCM_16", 2
 
@@ -230,9 +230,9 @@ def _read_header(file):
                 tag = struct.unpack("<H", content[24:26])[0]
             subtype = SUBTYPES.get((tag, bits))
             if subtype is None or not 0 < channels <= 64 or width != channels * bits // 8 or sr < 1:
-                raise InputError(
+                raise MelvisionError(
                     f"standard input is WAV of format {tag} with {bits} bits and {channels} channels; "
                     "expected PCM of 8 to 32 bits or floats, such as of ffmpeg -f wav"
                 )
             found = sr, channels, subtype, width
-    raise InputError("standard input has a damaged WAV header; expected its fmt and data chunks")
+    raise MelvisionError("standard input has a damaged WAV header; expected its fmt and data chunks")

@@ -5,7 +5,8 @@ import io
 import time
 from pathlib import Path
 
-from render.cli import InputError, one_line
+from render.cli import one_line
+from render.errors import MelvisionError
 from vision.data.folders import walk
 from vision.inference.output import cells
 
@@ -27,7 +28,7 @@ class Table:
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the file is another table.
     """
 
@@ -39,7 +40,7 @@ class Table:
         whole = content[: content.rfind(b"\n") + 1]
         rows = list(csv.reader(whole.decode("utf-8", "surrogateescape").splitlines()))
         if rows[:1] != [header] and not _line(header).startswith(content):  # nothing, or a header cut off, is good
-            raise InputError(
+            raise MelvisionError(
                 f"{path}: is not the table of a folder watched with this model's genres; "
                 "choose another with --csv, or move it away"
             )
@@ -99,11 +100,11 @@ def look(folder):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is no such folder.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; expected one to watch")
+        raise MelvisionError(f"{folder}: there is no such folder; expected one to watch")
     states = {}
     try:
         for path in walk(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from render import atomic
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.data.preprocess import InputSpec
 from vision.models.classifier import create_model
 
@@ -48,12 +48,12 @@ def read(path):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the file is missing or no such file.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint; expected a run folder with model.pt in it")
+        raise MelvisionError(f"{path}: there is no such checkpoint; expected a run folder with model.pt in it")
     try:
         # torch reads weights without a look at their checksums.
         with zipfile.ZipFile(path) as parts:
@@ -62,9 +62,9 @@ def read(path):
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError,
             zipfile.BadZipFile, zlib.error, NotImplementedError):  # fmt: skip
-        raise InputError(f"{path}: is no checkpoint or damaged; expected the model.pt of a run") from None
+        raise MelvisionError(f"{path}: is no checkpoint or damaged; expected the model.pt of a run") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path}: was not written by this version of melvision; train anew, or use its version")
+        raise MelvisionError(f"{path}: was not written by this version of melvision; train anew, or use its version")
     return content
 
 
@@ -84,7 +84,7 @@ def load(path):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it is missing, damaged, or not a melvision checkpoint.
     """
     path = Path(path)
@@ -96,5 +96,5 @@ def load(path):
         model = build(recipe)
         model.load_state_dict(content["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise InputError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
+        raise MelvisionError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
     return model.to(memory_format=torch.channels_last).eval(), recipe

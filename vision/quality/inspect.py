@@ -215,7 +215,7 @@ def inspect_folder(root, *, track_seconds=30.0, jobs=-1):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is no folder, or no picture in it.
     """
     folder = SpectrogramFolder(root)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from render.cli import InputError
+from render.errors import MelvisionError
 
 _EXPECTED = "expected the predictions.csv that vision.crossval writes: split,file,genre,predicted and a column a genre"
 
@@ -68,7 +68,7 @@ def read_predictions(path):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it is no such file.
     """
     found, learned = {}, set()
@@ -78,7 +78,7 @@ def read_predictions(path):
             head = next(rows, [])
             classes = head[4:]
             if head[:4] != ["split", "file", "genre", "predicted"] or not classes:
-                raise InputError(f"{path}: begins with {','.join(head[:4])[:60]!r}; {_EXPECTED}")
+                raise MelvisionError(f"{path}: begins with {','.join(head[:4])[:60]!r}; {_EXPECTED}")
             for row in rows:
                 p = np.array([float(value) for value in row[4:]])
                 if len(p) != len(classes) or not np.isfinite(p).all():
@@ -87,8 +87,10 @@ def read_predictions(path):
                     learned.add(file_key(row[1]))
                 else:
                     found[file_key(row[1])] = p
+    except MelvisionError:
+        raise
     except (ValueError, IndexError, csv.Error):
-        raise InputError(f"{path}: is damaged at line {rows.line_num}; {_EXPECTED}") from None
+        raise MelvisionError(f"{path}: is damaged at line {rows.line_num}; {_EXPECTED}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from None
+        raise MelvisionError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from None
     return classes, found, learned

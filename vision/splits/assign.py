@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.splits.groups import connected_components, look_up
 from vision.splits.keys import is_copy
 
@@ -171,7 +171,7 @@ def compare_names(rows, lists, groups):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When not one picture is on some list: the names must be of another form.
     """
     notes = []
@@ -180,7 +180,9 @@ def compare_names(rows, lists, groups):
         missing = sorted(set(keys) - names)
         if len(missing) == len(keys):
             ours = f"{rows[0].genre}/{rows[0].track}"
-            raise InputError(f"no picture is on the {split} list: it has {missing[0]}, the pictures are like {ours}")
+            raise MelvisionError(
+                f"no picture is on the {split} list: it has {missing[0]}, the pictures are like {ours}"
+            )
         if missing:
             notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
     listed = Counter(key for keys in lists.values() for key in keys)

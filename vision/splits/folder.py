@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from render import atomic
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, straddling
 from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
@@ -30,7 +30,7 @@ def read_rows(data):
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
                 raise ValueError(row.file)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); restore it, or split into another folder with -o") from None
+        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another folder with -o") from None
     return rows
 
 
@@ -89,7 +89,7 @@ def read_how(data):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the file is missing or damaged.
     """
     path = Path(data) / "split.json"
@@ -97,7 +97,7 @@ def read_how(data):
         how = json.loads(path.read_text("utf-8"))
         return {name: how[name] for name in ("images", *DEFAULTS)}
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: missing or damaged; split into another folder with -o") from None
+        raise MelvisionError(f"{path}: missing or damaged; split into another folder with -o") from None
 
 
 def split_folder(images, data, **wanted):
@@ -127,7 +127,7 @@ def split_folder(images, data, **wanted):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is too little to split, or `data` holds a split made otherwise.
     """
     images, data = Path(images), Path(data)
@@ -137,11 +137,13 @@ def split_folder(images, data, **wanted):
     for name in ("images", "seed", "ratios", "lists") if before else ():
         if made[name] != how[name] or (name == "images" and (data / made[name]).resolve() != images.resolve()):
             told = "other lists" if name == "lists" else f"{name} {made[name]}"
-            raise InputError(f"{data}: was split with {told}, and assignments never move; use another folder with -o")
+            raise MelvisionError(
+                f"{data}: was split with {told}, and assignments never move; use another folder with -o"
+            )
     if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
-        raise InputError(f"{images}: is split already; train on it, or look for leaks in it with --check")
+        raise MelvisionError(f"{images}: is split already; train on it, or look for leaks in it with --check")
     if not before and data.is_dir() and find_splits(data):
-        raise InputError(f"{data}: holds folders that were split by hand; choose another folder with -o")
+        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another folder with -o")
     rows, problems, notes = _scan(images, before)
     present = {row.file for row in rows}
     gone = [row for row in before.values() if row.file not in present]
@@ -150,10 +152,10 @@ def split_folder(images, data, **wanted):
     counts = Counter(genre for genre, _ in tracks)
     if len(counts) < 2:
         told = ", ".join(counts) or "none"
-        raise InputError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
+        raise MelvisionError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
     few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
     if few and not how["lists"]:
-        raise InputError(f"{images}: fewer than three tracks in {', '.join(few)}; add some or take the genre out")
+        raise MelvisionError(f"{images}: fewer than three tracks in {', '.join(few)}; add some or take the genre out")
     for row in rows:
         if row.file in before:
             row.split = before[row.file].split

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from render.cli import InputError
+from render.errors import MelvisionError
 
 
 def make_folds(pictures, *, groups, folds, repeat, seed):
@@ -24,7 +24,7 @@ def make_folds(pictures, *, groups, folds, repeat, seed):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When a genre has fewer groups than there are folds.
     """
     import numpy as np
@@ -42,7 +42,9 @@ def make_folds(pictures, *, groups, folds, repeat, seed):
     for label, genre in enumerate(pictures.classes):
         n = len(set(tied[y == label].tolist()))
         if n < folds:
-            raise InputError(f"--folds {folds}: {genre} has {n} groups of tracks; each fold needs one to be scored on")
+            raise MelvisionError(
+                f"--folds {folds}: {genre} has {n} groups of tracks; each fold needs one to be scored on"
+            )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
     scored = np.array([not is_copy(path) for path in pictures.paths])
     return [(a.tolist(), b[scored[b]].tolist()) for a, b in splitter.split(y, y, tied)]

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path, PurePath
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.splits.keys import track_key
 
 
@@ -67,9 +67,9 @@ def _lines(path, what):
         # Names of files may hold bytes that are no text.
         text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
+        raise MelvisionError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
     if "\0" in text:
-        raise InputError(f"{path}: is no text in UTF-8; expected {what}")
+        raise MelvisionError(f"{path}: is no text in UTF-8; expected {what}")
     return text.splitlines()
 
 
@@ -83,13 +83,13 @@ def read_list(path):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it cannot be read or is empty.
     """
     what = "one track a line, such as blues/blues.00029.wav"
     keys = {_named_key(line.strip()): True for line in _lines(path, what) if line.strip()}
     if not keys:
-        raise InputError(f"{path}: is empty; expected {what}")
+        raise MelvisionError(f"{path}: is empty; expected {what}")
     return keys
 
 
@@ -109,7 +109,7 @@ def read_groups(path):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it cannot be read, has a line of another form, or has neither header nor groups.
     """
     what = "lines of track,group"
@@ -121,7 +121,7 @@ def read_groups(path):
         if not any(row):
             continue
         if len(row) < 2:
-            raise InputError(f"{path}, line {number}: found {row[0]!r}; expected {what}")
+            raise MelvisionError(f"{path}, line {number}: found {row[0]!r}; expected {what}")
         track, group = row[0].strip(), row[1].strip()
         if number == 1 and [track.lower(), group.lower()] == ["track", "group"]:
             header = True
@@ -130,7 +130,7 @@ def read_groups(path):
             groups[_named_key(track)] = " ".join(group.casefold().split())
     # With its header it is whole: `vision.check` found no two tracks that belong together.
     if not groups and not header:
-        raise InputError(f"{path}: names no group; expected {what}")
+        raise MelvisionError(f"{path}: names no group; expected {what}")
     return groups
 
 

@@ -4,7 +4,7 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.splits.groups import look_up
 from vision.splits.keys import track_key
 
@@ -32,7 +32,7 @@ def train_splits(data):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When there is no train or no dev folder.
     """
     folders = find_splits(data)
@@ -44,7 +44,7 @@ def train_splits(data):
         remedy = what_instead(data)
         if "python -m render" not in remedy:
             remedy = f"make them of a pictures folder: python -m vision.split IMAGES -o {data}"
-        raise InputError(f"{data}: {told}; {remedy}")
+        raise MelvisionError(f"{data}: {told}; {remedy}")
     return folders
 
 
@@ -67,7 +67,7 @@ def find_leaks(data, groups=None):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When `data` has fewer than two such folders.
     """
     from vision.data.dataset import SpectrogramFolder
@@ -75,7 +75,7 @@ def find_leaks(data, groups=None):
 
     folders = find_splits(data)
     if len(folders) < 2:
-        raise InputError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
+        raise MelvisionError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
     samples = []
     for split, folder in folders.items():
         genres = SpectrogramFolder(folder)
@@ -147,7 +147,7 @@ def trained_tracks(run):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the run does not tell: then no doubt of it can be called fair.
     """
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
@@ -157,7 +157,7 @@ def trained_tracks(run):
         with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
     except (OSError, KeyError, csv.Error):
-        raise InputError(
+        raise MelvisionError(
             f"{table}: is missing or damaged, so nobody knows what the model was trained on; "
             "pictures it was trained on give no fair doubt: use the predictions of vision.crossval (--predictions)"
         ) from None

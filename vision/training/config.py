@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from render.cli import InputError
+from render.errors import MelvisionError
 
 #: What each recipe sets; a flag overrides it. ``docs/recipe.md`` tells how the standard one was chosen.
 PRESETS = {
@@ -109,7 +109,7 @@ class TrainConfig:
         return cls(**PRESETS[recipe] | given, recipe=recipe)
 
     def check(self, world=1):
-        """Raise InputError where a value is out of its range; the message names the flag.
+        """Raise MelvisionError where a value is out of its range; the message names the flag.
 
         `world` is the number of processes that train together.
         """
@@ -135,7 +135,7 @@ class TrainConfig:
         ]
         for name, good, expected in rules:
             if not good:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+                raise MelvisionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
 
 
 def add_flags(parser):

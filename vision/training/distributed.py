@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from render.cli import InputError
+from render.errors import MelvisionError
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def gather(part, world):
 
 
 def once_a_host(make, rank, world):
-    """Call a function in the first process of each host only; the others there get what it returned, or its InputError.
+    """Call a function in the first process of each host only; the others there get what it returned or raised.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def once_a_host(make, rank, world):
     if rank == first:
         try:
             content = pickle.dumps(make())
-        except InputError as found:
+        except MelvisionError as found:
             error = found
     made = gather((content, error), world)
     for _, error in made:

@@ -5,7 +5,8 @@ import time
 
 import torch
 
-from render.cli import InputError, progress
+from render.cli import progress
+from render.errors import MelvisionError
 from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
@@ -57,7 +58,7 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
     try:
         model = checkpoint.build(recipe, weights=config.weights or None)
     except ValueError as error:
-        raise InputError(error) from None
+        raise MelvisionError(error) from None
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = _make_optimizer(config, model)
     weight = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from render import atomic
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.reports import metrics
 from vision.splits.folds import _select
 from vision.training.report import mean_line, spread, write_pooled
@@ -52,7 +52,7 @@ def run_fold(config, pictures, numbers, how, out, say):
     if done.exists():
         found = json.loads(done.read_text("utf-8"))
         if found["about"] != about:
-            raise InputError(f"{out}: was done with other settings or pictures; use another --out")
+            raise MelvisionError(f"{out}: was done with other settings or pictures; use another --out")
         return np.array(found["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
     recipe = make_recipe(config, train, how["remove_border"], how["window"], dict(about))
@@ -74,7 +74,7 @@ def read_seeds(out):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When ``seeds.json`` is missing or damaged.
     """
     path = Path(out) / SEEDS_FILE
@@ -82,7 +82,7 @@ def read_seeds(out):
         found = json.loads(path.read_text("utf-8"))
         return [int(seed) for seed in found["seeds"]], found["config"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: missing or damaged; {out} is no folder of runs") from None
+        raise MelvisionError(f"{path}: missing or damaged; {out} is no folder of runs") from None
 
 
 def fit_seeds(config, seeds, out, *, say=print, rank=0, world=1):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from render import atomic
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.borders import fit_border
 from vision.data.dataset import list_pictures, read_folder
@@ -107,12 +107,12 @@ def _read_once(config, out, rank, world):
 
 
 def check_genres(train, folder):
-    """Raise InputError unless there is a picture of each of at least two genres to train on."""
+    """Raise MelvisionError unless there is a picture of each of at least two genres to train on."""
     if len(train.classes) < 2:
-        raise InputError(f"{folder}: one genre only ({train.classes[0]}); expected at least two to tell apart")
+        raise MelvisionError(f"{folder}: one genre only ({train.classes[0]}); expected at least two to tell apart")
     absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
     if absent:
-        raise InputError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
+        raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
 
 
 def make_recipe(config, train, remove_border, window, about):
@@ -142,7 +142,7 @@ def pick_hardware(config):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When it insists on a device that is not there.
     """
     keep_freed_memory()
@@ -150,7 +150,7 @@ def pick_hardware(config):
     try:
         device = local_device(pick_device(config.device))
     except ValueError as error:
-        raise InputError(error) from None
+        raise MelvisionError(error) from None
     return device, pick_precision(config.precision, device), threads
 
 
@@ -179,7 +179,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
 
     Raises
     ------
-    InputError
+    MelvisionError
         When the data cannot be trained on, or `out` does not fit.
     """
     out = Path(out)

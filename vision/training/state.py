@@ -3,7 +3,7 @@
 import json
 import os
 
-from render.cli import InputError
+from render.errors import MelvisionError
 from vision.models import checkpoint
 
 
@@ -26,13 +26,13 @@ def threads_before(out):
 def read_state(out, about, say):
     """What the last finished epoch left; None where the run was cut off in its first."""
     if (out / "metrics.json").exists():
-        raise InputError(f"{out}: is complete already; train into another folder with --out")
+        raise MelvisionError(f"{out}: is complete already; train into another folder with --out")
     there = [out / name for name in ("last.pt", "before.pt") if (out / name).exists()]
     if not there:
         return None
     try:
         state = checkpoint.read(there[0])
-    except InputError as error:
+    except MelvisionError as error:
         if len(there) == 1:
             raise
         say(f"failed: {error}; going on from the epoch before it")
@@ -42,5 +42,5 @@ def read_state(out, about, say):
     for name in ("pictures", "config", "device", "precision", "threads", "processes"):
         if before[name] != about[name]:
             told = "the pictures were others" if name == "pictures" else f"{name} was {before[name]}"
-            raise InputError(f"{out}: {told} when this run began; train anew into another folder with --out")
+            raise MelvisionError(f"{out}: {told} when this run began; train anew into another folder with --out")
     return state
