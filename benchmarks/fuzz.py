@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 
 from render import batch, cli, png, tracks, workers
-from render.child import Limits
+from render.worker_process import Limits
 from render.settings import Settings
 
 FORMATS = {
@@ -148,7 +148,7 @@ def draw(*task):
 
 def check(result, picture):
     """What a mutant did and, where it broke a rule, which: (class, rule or empty)."""
-    if isinstance(result, workers.Lost):
+    if isinstance(result, workers.TaskFailed):
         return "lost", result.reason
     result, seconds, printed = result
     if seconds > 20:
@@ -197,7 +197,7 @@ def main(argv=None):
             counts[about[number][1], kind] += 1
             if kind == "failed":
                 reasons[re.sub(r"[0-9.]+", "#", result[0].message)] += 1
-            if not isinstance(result, workers.Lost):
+            if not isinstance(result, workers.TaskFailed):
                 slowest = max(slowest, result[1])
             if rule:
                 Path(args.keep).mkdir(exist_ok=True)

@@ -381,11 +381,11 @@ def make_task(path, out, force=False):
 
 def test_a_track_drawn_apart_is_drawn_or_blamed(tmp_path):
     good = put(tmp_path / "g/good.wav")
-    found = workers.call_apart(batch.draw, make_task(good, tmp_path / "out"))
+    found = workers.call_in_process(batch.draw, make_task(good, tmp_path / "out"))
     assert found == batch.Result(make_task(good, None)[0], "drawn")
     assert about(tmp_path / "out/g/good.png")["source"]["name"] == "good.wav"
-    lost = workers.call_apart(batch.draw, make_task(PoisonPath(put(tmp_path / "g/bad.wav")), tmp_path / "out"))
-    assert isinstance(lost, workers.Lost)
+    lost = workers.call_in_process(batch.draw, make_task(PoisonPath(put(tmp_path / "g/bad.wav")), tmp_path / "out"))
+    assert isinstance(lost, workers.TaskFailed)
     assert "exit code 7" in lost.reason
 
 
@@ -394,7 +394,7 @@ def test_a_track_that_kills_its_worker_costs_only_itself(tmp_path):
     paths[9] = PoisonPath(paths[9])
     results = list(workers.run(batch.draw, [make_task(path, tmp_path / "out") for path in paths], jobs=2))
     assert sorted(number for number, _ in results) == list(range(21)), "each exactly once"
-    lost = {number: result for number, result in results if isinstance(result, workers.Lost)}
+    lost = {number: result for number, result in results if isinstance(result, workers.TaskFailed)}
     assert lost.keys() == {9}
     assert "exit code 7" in lost[9].reason
     assert pictures(tmp_path / "out").keys() == {f"g/{number:02}.png" for number in range(21) if number != 9}
@@ -402,7 +402,7 @@ def test_a_track_that_kills_its_worker_costs_only_itself(tmp_path):
 
 def test_a_lost_track_is_a_listed_failure(tmp_path, monkeypatch):
     def run(function, tasks, jobs, **kwargs):
-        return [(0, workers.Lost("died")), (1, function(*tasks[1]))]
+        return [(0, workers.TaskFailed("died")), (1, function(*tasks[1]))]
 
     monkeypatch.setattr(workers, "run", run)
     for name in "ab":

@@ -11,7 +11,7 @@ from PIL import Image
 from render import png
 from render.__main__ import main
 from render.settings import Settings
-from render.stack import bands_of, feature_stack
+from render.feature_picture import feature_bands, feature_values
 from tests.conftest import write_tree
 from vision import predict, split, train
 from vision.data.images import load
@@ -40,7 +40,7 @@ def genres(tmp_path):
 @pytest.mark.parametrize("settings", [Settings(kind="features"), Settings(kind="features", hop_length=300, htk=True)])
 def test_features_are_librosas(settings):
     y = sound()
-    values = feature_stack(y, settings)
+    values = feature_values(y, settings)
     frames = {"n_fft": 2048, "hop_length": settings.hop_length}
     S = librosa.feature.melspectrogram(y=y, sr=SR, htk=settings.htk, **frames)
     expected = [
@@ -51,13 +51,13 @@ def test_features_are_librosas(settings):
         librosa.feature.zero_crossing_rate(y, frame_length=2048, hop_length=settings.hop_length),
     ]
     np.testing.assert_allclose(values, np.concatenate(expected), atol=0.01, rtol=1e-4)
-    assert sum(band["rows"] for band in bands_of(settings)) == len(values)
+    assert sum(band["rows"] for band in feature_bands(settings)) == len(values)
 
 
 def test_a_features_picture_reads_back_within_half_a_level_of_each_band(genres, tmp_path, draw_here):
     assert main([str(genres), "-o", str(tmp_path / "images"), "--kind", "features"]) == 0
     values, about = png.read(tmp_path / "images" / "blues" / "a.png")
-    expected = feature_stack(sound(0), Settings(kind="features"))
+    expected = feature_values(sound(0), Settings(kind="features"))
     assert about["kind"] == "features"
     row = 0
     for band in about["bands"]:

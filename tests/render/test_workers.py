@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from render import batch, png, tracks, workers
+from render import batch, cluster, png, tracks, workers
 from render.__main__ import main
-from render.child import Limits, Lost, call_apart
+from render.worker_process import Limits, TaskFailed, call_in_process
 from render.errors import MelvisionError
 from render.settings import Settings
 from tests.render.tasks import after, babble, burn, call, die_once, double, eat, meet, nap_and_tell, note_and
@@ -55,8 +55,8 @@ def test_no_task_is_no_process():
 @pytest.mark.parametrize(
     "hang, told",
     [
-        ((sum, itertools.repeat(1)), "took over 1 s of processor time; given up"),  # deaf: it holds Python's lock
-        ((time.sleep, 1000), "took over 2 s; given up"),
+        ((sum, itertools.repeat(1)), "took over 1 s of CPU time; stopped"),  # deaf: it holds Python's lock
+        ((time.sleep, 1000), "took over 2 s; stopped"),
     ],
     ids=["endless loop", "endless wait"],
 )
@@ -65,7 +65,7 @@ def test_a_task_that_hangs_costs_only_itself(tmp_path, hang, told, jobs):
     limits = Limits(cpu_seconds=1.0, wall_seconds=2.0 if hang[0] is time.sleep else 60.0)
     hang = note_and, tmp_path / "tries", *hang
     found = run((double, 1), hang, *[(double, x) for x in range(20)], jobs=jobs, limits=limits)
-    assert found == [2, Lost(told), *range(0, 40, 2)]
+    assert found == [2, TaskFailed(told), *range(0, 40, 2)]
     assert (tmp_path / "tries").read_text() == "tried\n", "a task that ran into a time limit is not tried again"
 
 
@@ -93,7 +93,7 @@ class GluttonPath(type(Path())):
 def test_a_track_that_allocates_without_bound_is_told_what_to_do(tmp_path):
     track = tracks.Track("g", "a", GluttonPath(tmp_path / "a.wav"))
     task = (track, tmp_path, Settings(), "magma", png.palette("magma"))
-    assert call_apart(batch.draw, task, SMALL) == batch.Result(
+    assert call_in_process(batch.draw, task, SMALL) == batch.Result(
         track, "failed", "needs more memory than there is; draw a part of it with --duration"
     )
 
@@ -110,7 +110,7 @@ def test_a_worker_killed_by_accident_costs_a_retry(tmp_path):
 )
 def test_a_task_that_kills_its_worker_is_blamed_after_a_second_try(death, told):
     found = run((double, 1), death, (double, 2))
-    assert found == [2, Lost(f"kills the process that decodes it ({told})", again=True), 4]
+    assert found == [2, TaskFailed(f"crashed the worker while decoding it ({told})", retry=True), 4]
 
 
 def test_an_exception_is_one_line_and_costs_only_itself():
@@ -147,9 +147,9 @@ def is_running(pid):
 def test_workers_do_not_outlive_their_parent(tmp_path, end, how):
     lines = (
         "import pathlib\nfrom tests.render import tasks\n"
-        f"from render import child, workers\n"
+        f"from render import worker_process, workers\n"
         f"task = pathlib.Path({str(tmp_path)!r}), {how!r}\n"
-        f"list(workers.run(tasks.hang_with_a_child, [task] * 2, 2, limits=child.Limits(cpu_seconds=2.0)))\n"
+        f"list(workers.run(tasks.hang_with_a_child, [task] * 2, 2, limits=worker_process.Limits(cpu_seconds=2.0)))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, "-c", lines], env=environment, stderr=subprocess.DEVNULL)
@@ -247,7 +247,7 @@ def test_shards_are_disjoint_and_together_everything(n):
 def test_a_shard_that_cannot_be_is_one_line(text):
     with pytest.raises(MelvisionError) as caught:
         workers.shard([1, 2, 3], text)
-    assert str(caught.value).startswith(f"--shard {text}: expected i/n")
+    assert caught.value.as_flag().startswith(f"--shard {text}: expected i/n")
 
 
 # On a cluster
@@ -335,7 +335,7 @@ def test_tasks_that_hang_or_die_cost_a_cluster_no_worker(cluster):
     hang, death = (sum, itertools.repeat(1)), (os._exit, 7)
     found = run((double, 1), hang, death, (int, "two"), *[(double, x) for x in range(20)], scheduler=address)
     assert found[:1] + found[4:] == [2, *range(0, 40, 2)]
-    assert "1 s of processor time" in found[1].reason
+    assert "1 s of CPU time" in found[1].reason
     assert "exit code 7" in found[2].reason
     assert found[3].reason.startswith("stopped by ValueError")
     assert [process.poll() for process in processes] == [None, None]
@@ -343,7 +343,7 @@ def test_tasks_that_hang_or_die_cost_a_cluster_no_worker(cluster):
 
 def test_a_cluster_without_workers_left_is_one_line(cluster, monkeypatch):
     address, processes = cluster
-    monkeypatch.setattr(workers, "DESERTED_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "DESERTED_SECONDS", 0.5)
     results = workers.run(nap_and_tell, [(0.0,), *[(1000.0,)] * 4], 1, scheduler=address)
     assert next(results)[0] == 0
     for process in processes:
@@ -354,12 +354,12 @@ def test_a_cluster_without_workers_left_is_one_line(cluster, monkeypatch):
 
 def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch):
     pytest.importorskip("distributed", reason='the Dask backend is an extra: pip install -e ".[cluster]"')
-    assert workers.ANSWER_SECONDS == 10
-    monkeypatch.setattr(workers, "ANSWER_SECONDS", 1)
+    assert cluster.ANSWER_SECONDS == 10
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 1)
     for address in f"tcp://127.0.0.1:{free_port()}", "nonsense":
         with pytest.raises(MelvisionError) as caught:
             list(workers.run(double, [(1,)], 1, scheduler=address))
-        assert str(caught.value).startswith(f"--scheduler {address}: no Dask scheduler answers")
+        assert str(caught.value).startswith(f"scheduler {address}: no Dask scheduler answers")
         assert "\n" not in str(caught.value)
 
 
@@ -409,7 +409,7 @@ def test_rivals_in_two_shards_are_both_listed(tmp_path, genres, capsys):
 
 def test_the_command_draws_on_a_cluster(tmp_path, genres, starting, capsys, monkeypatch):
     """One that starts at the same time, in 3 s or, where much else goes on, in more."""
-    monkeypatch.setattr(workers, "ANSWER_SECONDS", 60)
+    monkeypatch.setattr(cluster, "ANSWER_SECONDS", 60)
     monkeypatch.chdir(tmp_path)  # the cluster's workers have a working directory of their own
     assert main(["genres", "-o", "out", "--backend", "dask", "--scheduler", starting[0]]) == 0
     told = capsys.readouterr()

@@ -14,11 +14,12 @@ from torchvision.datasets import ImageFolder
 from render import png
 from render.cli import progress
 from render.errors import MelvisionError
+from render.formats import PICTURE_ENDINGS
 from render.settings import Settings
 from render.tracks import walk
 from vision.data.borders import fit_border
 from vision.data.folders import what_instead
-from vision.data.images import PICTURE_ENDINGS, load
+from vision.data.images import load
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import ToInput, match_channels, redraw, seconds_of
 

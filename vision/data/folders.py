@@ -6,12 +6,11 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from render import audio, png, tracks
+from render import png, tracks
 from render.cli import progress
 from render.errors import MelvisionError
-from vision.data.images import PICTURE_ENDINGS, load, pixel_hash
-
-AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
+from vision.data.images import load, pixel_hash
 
 
 def what_instead(root):
@@ -48,7 +47,7 @@ def hash_pictures(paths):
     yield from progress(calls, total=len(paths), desc="hash", unit="picture")
 
 
-ENDINGS = frozenset(PICTURE_ENDINGS) | audio.AUDIO_ENDINGS
+ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)
 
 
 def walk(folder):

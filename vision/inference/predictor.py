@@ -12,9 +12,10 @@ from PIL import Image
 
 from render import audio, batch, png
 from render.errors import MelvisionError
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS, SNDFILE_ENDINGS
 from render.settings import Settings
 from vision.data.borders import fit_border
-from vision.data.images import PICTURE_ENDINGS, load
+from vision.data.images import load
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import ToInput, match_channels, redraw, seconds_of, to_tensor
 from vision.inference import onnx
@@ -58,7 +59,7 @@ def readable_endings():
     pictures, sounds : list of str
         Lower case, with the dot. Sound that only ffmpeg decodes is among them where ffmpeg is installed.
     """
-    sounds = audio.AUDIO_ENDINGS if shutil.which("ffmpeg") else audio.SNDFILE_ENDINGS
+    sounds = AUDIO_ENDINGS if shutil.which("ffmpeg") else SNDFILE_ENDINGS
     return list(PICTURE_ENDINGS), sorted(sounds)
 
 
@@ -183,7 +184,7 @@ class Predictor:
             How it was drawn, which tells its frequencies; None for other programs' pictures.
         """
         path = Path(path)
-        if path.suffix.lower() in audio.AUDIO_ENDINGS:
+        if path.suffix.lower() in AUDIO_ENDINGS:
             settings = self.settings
             values, silent = batch.compute(path, settings)
             seconds = values.shape[1] * settings.hop_length / settings.sr

@@ -8,9 +8,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from render.cli import progress
+from render.formats import PICTURE_ENDINGS
 from vision.data.borders import fit_border
 from vision.data.dataset import SpectrogramFolder
-from vision.data.folders import PICTURE_ENDINGS
 from vision.quality.label_issues import find_label_issues
 from vision.quality.near_duplicates import find_similar
 from vision.quality.picture_info import PictureInfo, picture_info

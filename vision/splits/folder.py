@@ -10,6 +10,7 @@ from pathlib import Path
 
 from render import atomic
 from render.errors import MelvisionError
+from render.formats import PICTURE_ENDINGS
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, straddling
 from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
@@ -37,7 +38,7 @@ def read_rows(data):
 def _scan(images, known):
     """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import PICTURE_ENDINGS, hash_pictures
+    from vision.data.folders import hash_pictures
 
     folder = SpectrogramFolder(images)
     problems, rows, todo = [], [], []
