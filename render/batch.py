@@ -90,7 +90,7 @@ def _read_existing(target: Path) -> dict[str, Any] | None:
     except png.PictureError:
         about = None
     if about is None:
-        raise audio.AudioError(f"{target} exists and was not written by melvision; force replaces it")
+        raise audio.AudioError(f"{target} exists and was not written by melvision; set force to replace it")
     return about
 
 

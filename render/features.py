@@ -248,7 +248,7 @@ def measure_folder(
     out, state = Path(out), Path(f"{out}.state.jsonl")
     if out.exists() and not state.exists() and not force:
         raise MelvisionError(
-            f"{out}: exists and was not written by melvision; choose another file, or force replaces it"
+            f"{out}: exists and was not written by melvision; choose another file, or set force to replace it"
         )
     keys = [track.path.relative_to(root).as_posix() for track in tracks]
     results: dict[int, tuple[str, Any]] = {}

@@ -223,7 +223,7 @@ def test_tables_made_elsewhere_are_left_alone(table):
     table.out.write_text("mine")
     code, _, complaints, _ = table()
     assert code == 2
-    assert complaints.startswith(f"error: {table.out}: was not written by melvision")
+    assert complaints.startswith(f"error: {table.out}: exists and was not written by melvision")
     assert table.out.read_text() == "mine"
     assert table("--force")[0] == 0
 
@@ -269,9 +269,9 @@ def test_any_name_makes_a_table_that_programs_can_read(genres, table):
     [
         (["--jobs", "0"], "--jobs 0: expected"),
         (["--sr", "10"], "--sr 10: expected"),
-        (["--segment", "0"], "--segment 0: expected"),
+        (["--segment", "0"], "--segment 0.0: expected"),
         (["--segment", "nan"], "--segment nan: expected"),
-        (["--segment", "0.01"], "--segment 0.01: expected seconds, 0.093 at least"),
+        (["--segment", "0.01"], "--segment 0.01: expected seconds, at least 0.093"),
     ],
 )
 def test_mistakes_are_one_line(table, flags, told):
