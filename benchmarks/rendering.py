@@ -100,12 +100,10 @@ def main():
 
     tracks = sorted(args.genres.glob("*/*.wav"))[: args.tracks]
     cores = os.cpu_count()
-    times = {
-        name: []
-        for name in ("(a) plain script, 1 process", f"(b) plain script, {cores} processes", "(c) ours, --jobs 1")
-    }
-    times |= {f"(c) ours, {cores} cores": [], "(c) ours, --jobs 1, x 10": [], f"(c) ours, {cores} cores, x 10": []}
-    times |= {"(c) ours, drawing alone": [], "(d) lower bound, 1 thread": []}
+    names = ["(a) plain script, 1 process", f"(b) plain script, {cores} processes", "(c) ours, --jobs 1"]
+    names += [f"(c) ours, {cores} cores", "(c) ours, --jobs 1, x 10", f"(c) ours, {cores} cores, x 10"]
+    names += ["(c) ours, drawing alone", "(d) lower bound, 1 thread"]
+    times: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as out:
         for track in tracks:
             for number in range(10):

@@ -153,32 +153,34 @@ def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[i
     # Not a pipe: nobody reads it while decoding, and a full pipe would block ffmpeg for ever.
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
     process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+    stdout = process.stdout
+    assert stdout is not None
 
     def fail() -> NoReturn:
-        process.stdout.close()
+        stdout.close()
         process.wait()
         errors.seek(0)
         lines = errors.read(1 << 16).decode(errors="replace").strip().splitlines()
         raise AudioError(f"cannot be decoded (ffmpeg: {lines[-1] if lines else 'no audio in it'})")
 
     # The AU header: magic number, offset of the data, its length, encoding, sampling rate, channels.
-    head = process.stdout.read(24)
+    head = stdout.read(24)
     if len(head) < 24 or head[:4] != b".snd":
         fail()
     data_offset, _, _, sr, channels = struct.unpack(">5I", head[4:])
-    process.stdout.read(data_offset - 24)
+    stdout.read(data_offset - 24)
 
     def blocks() -> Iterator[np.ndarray]:
         try:
             size = max(1, BLOCK_SAMPLES // channels) * channels * 4
-            while data := process.stdout.read(size):
+            while data := stdout.read(size):
                 usable = len(data) - len(data) % (4 * channels)
                 yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
             if process.wait() != 0:
                 fail()
         finally:
             process.kill()
-            process.stdout.close()
+            stdout.close()
             process.wait()
             errors.close()
 

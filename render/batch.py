@@ -160,7 +160,9 @@ def compute(path: str | Path, settings: Settings, change: dict[str, float] | Non
     AudioError
         When it cannot be decoded or drawn; the message says why, without the path.
     """
-    pieces = audio.decode(path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
+    pieces: Iterable[np.ndarray] = audio.decode(
+        path, sr=settings.sr, offset=settings.offset, duration=settings.duration
+    )
     if change:
         y = np.concatenate(list(pieces))
         pieces = [change_audio(y, sr=settings.sr, **change)]
@@ -319,7 +321,7 @@ def draw_folder(
     # Tracks that would write the same picture may be in two shards, so find them before taking this shard's part.
     collisions = {result.track: result for result in find_collisions(tracks)}
     if shard:
-        tracks = workers.shard(tracks, shard)
+        tracks = list(workers.shard(tracks, shard))
     results = {track: collisions[track] for track in tracks if track in collisions}
     wanted = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
     wanted = [track for track in wanted if track in results or dataclasses.replace(track, copy=0) not in results]

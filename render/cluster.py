@@ -3,11 +3,11 @@
 import contextlib
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from render.errors import MelvisionError
-from render.worker_process import Limits, TaskFailed, WorkerProcess
+from render.worker_process import Limits, Results, TaskFailed, WorkerProcess
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -71,9 +71,7 @@ def _connect(scheduler: str) -> "Client":
     return client
 
 
-def run_on_cluster(
-    function: Callable, tasks: Sequence[tuple], scheduler: str, limits: Limits
-) -> Iterator[tuple[int, Any]]:
+def run_on_cluster(function: Callable, tasks: Sequence[tuple], scheduler: str, limits: Limits) -> Results:
     """Yield (number, result) of each task as soon as it is done, as `render.workers.run` does.
 
     Raises

@@ -244,7 +244,7 @@ def compose(genre: str, number: int, *, seed: int = 0, sr: int = 22050, seconds:
     parts += [rng.choice(guest[7].split())] if rng.random() < BORROW else []
     scale, *chords = rng.choice(songs.split(" | ")).split()
     key, tuning = int(rng.integers(12)), rng.normal(0, 0.1)
-    chords = [re.fullmatch(r"(b?[IV]+)(.*)", chord).groups() for chord in chords]
+    chords = [re.findall(r"^(b?[IV]+)(.*)$", chord)[0] for chord in chords]
     harmony = [[key + DEGREES[degree] + tone for tone in CHORDS[kind]] for degree, kind in chords]
     scale = [(key + tone) % 12 for tone in SCALES[scale]]
     beat, lead, swing = 60 / rng.uniform(slow, fast), rng.uniform(0.5, 3), swing + rng.uniform(0, 0.03)

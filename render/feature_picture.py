@@ -67,7 +67,7 @@ def feature_values(y: np.ndarray, settings: Settings) -> np.ndarray:
 
     S, _ = spectrogram.mel_power([y], settings)
     S_db = spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db)
-    frames = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
+    frames: dict[str, Any] = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
     with warnings.catch_warnings():
         # librosa warns that silence has no pitch to estimate the tuning from; its chroma is 0.
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")

@@ -40,7 +40,7 @@ def frequency_ticks(settings: Settings) -> tuple[list[float], list[float]]:
         The frequency at each position.
     """
     fmax, low, high = _mel_range(settings)
-    shown = [hz for hz in TICKS if settings.fmin <= hz <= fmax] or [settings.fmin, fmax]
+    shown: list[float] = [hz for hz in TICKS if settings.fmin <= hz <= fmax] or [settings.fmin, fmax]
     # Band k peaks at point k + 1 of n_mels + 2 points (counted from 0) that are evenly spaced in Mels.
     positions = [(hz_to_mel(hz, htk=settings.htk) - low) / (high - low) * (settings.n_mels + 1) - 1 for hz in shown]
     inside = [(at, hz) for at, hz in zip(positions, shown, strict=True) if -0.5 <= at <= settings.n_mels - 0.5]

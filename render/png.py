@@ -69,11 +69,11 @@ def quantise(S_db: np.ndarray, *, vmin: float | np.ndarray, vmax: float | np.nda
     levels : np.ndarray, same shape, uint8
         The nearest level; the error is at most ``(vmax - vmin) / 510`` dB.
     """
-    vmin, scale = np.float32(vmin), np.float32(255 / (vmax - vmin))
+    low, scale = np.float32(vmin), np.float32(255 / (vmax - vmin))
     levels = np.empty(S_db.shape, np.uint8)
     for start in range(0, S_db.shape[-1], 1 << 16):  # in pieces, so that a long track needs little memory
         columns = slice(start, start + (1 << 16))
-        scaled = S_db[..., columns] - vmin
+        scaled = S_db[..., columns] - low
         scaled *= scale
         np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
         levels[..., columns] = scaled

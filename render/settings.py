@@ -76,6 +76,7 @@ class Settings:
                 raise ParameterError(name, getattr(self, name), "a whole number")
         nyquist = self.sr / 2
         fmax = nyquist if self.fmax is None else self.fmax
+        ref: Any = 1.0 if self.ref == "max" else self.ref
         features = self.kind == "features"
         rules = [
             ("kind", self.kind in ("mel", "features"), "mel or features"),
@@ -88,7 +89,7 @@ class Settings:
             ("win_length", self.win_length is None or 2 <= self.win_length <= self.n_fft, f"from 2 to {self.n_fft}"),
             ("window", self.window in WINDOWS, f"one of {', '.join(WINDOWS)}"),
             ("power", 0.1 <= self.power <= 4, "from 0.1 to 4"),
-            ("ref", self.ref == "max" or (type(self.ref) in (int, float) and 0 < self.ref < 1e30), "max, or above 0"),
+            ("ref", type(ref) in (int, float) and 0 < ref < 1e30, "max, or above 0"),
             ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
             ("fmax", 0 < fmax <= nyquist, f"from above 0 to sr / 2 ({nyquist:g} Hz)"),
             ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),

@@ -7,6 +7,7 @@ with librosa.
 import functools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def hz_to_mel(hz: float, *, htk: bool = False) -> float:
     return hz / STEP if hz < CORNER else CORNER / STEP + math.log(hz / CORNER) / LOG_STEP
 
 
-def mel_to_hz(mels: float | np.ndarray, *, htk: bool = False) -> float | np.ndarray:
+def mel_to_hz(mels: float | np.ndarray, *, htk: bool = False) -> np.ndarray:
     """Convert Mels to hertz: the inverse of `hz_to_mel`.
 
     Parameters
@@ -54,7 +55,7 @@ def mel_to_hz(mels: float | np.ndarray, *, htk: bool = False) -> float | np.ndar
         Use HTK's scale.
     """
     if htk:
-        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+        return np.asarray(700.0 * (10.0 ** (mels / 2595.0) - 1.0))
     return np.where(mels < CORNER / STEP, mels * STEP, CORNER * np.exp(LOG_STEP * (mels - CORNER / STEP)))
 
 
@@ -143,7 +144,8 @@ def mel_power(blocks: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndar
     n_fft, hop_length = settings.n_fft, settings.hop_length
     window = _window(settings.window, settings.win_length or n_fft, n_fft)
     filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax, settings.htk)
-    chunks, used = [], CHUNK_FRAMES
+    chunks: list[Any] = []
+    used = CHUNK_FRAMES
 
     def collect(mel: np.ndarray) -> None:
         nonlocal used
@@ -237,7 +239,7 @@ def power_to_db(
     S_db = np.maximum(S, AMIN, out=S if overwrite else None)
     np.log10(S_db, out=S_db)
     S_db *= 10.0
-    S_db -= 10.0 * math.log10(peak if ref == "max" else max(ref, AMIN))
+    S_db -= 10.0 * math.log10(peak if ref == "max" else max(float(ref), AMIN))
     return np.clip(S_db, -top_db, 0, out=S_db)
 
 

@@ -12,9 +12,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
+
+#: What `workers.run` yields: the number of each task and its result.
+Results = Generator[tuple[int, Any], None, None]
 
 #: One thread for each library in each process: there are as many processes as cores already.
 THREADS = {f"{name}_NUM_THREADS": "1" for name in "OMP OPENBLAS MKL BLIS NUMEXPR NUMBA".split()}
@@ -71,7 +74,8 @@ def serve() -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    messages, busy = queue.SimpleQueue(), threading.Event()
+    messages: queue.SimpleQueue = queue.SimpleQueue()
+    busy = threading.Event()
 
     def read_messages() -> None:
         with contextlib.suppress(Exception):
@@ -137,13 +141,13 @@ class WorkerProcess:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.process: subprocess.Popen | None = None
+        self.process: Any = None  # a subprocess.Popen with pipes to and from it
         self.timed_out = self.closed = False
 
-    def _start(self) -> subprocess.Popen:
+    def _start(self) -> Any:
         # Not multiprocessing: it runs the user's main module again, and refuses to start a process from
         # within a Dask worker, which is daemonic.
-        process = self.process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *map(os.path.abspath, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -152,8 +156,8 @@ class WorkerProcess:
         )
         self.timed_out = False
         spec = getattr(sys.modules["__main__"], "__spec__", None)
-        pickle.dump((self.limits, spec and spec.name), process.stdin)
-        return process
+        pickle.dump((self.limits, spec and spec.name), self.process.stdin)
+        return self.process
 
     def call(self, message: bytes) -> Any:
         """Run one task.

@@ -12,11 +12,11 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from render.errors import ParameterError
-from render.worker_process import LIMITS, Limits, TaskFailed, WorkerProcess, call_in_process
+from render.worker_process import LIMITS, Limits, Results, TaskFailed, WorkerProcess, call_in_process
 
 Item = TypeVar("Item")
 
@@ -79,7 +79,7 @@ def run(
     *,
     scheduler: str | None = None,
     limits: Limits = LIMITS,
-) -> Iterator[tuple[int, Any]]:
+) -> Results:
     """Yield (number, result) of each task as soon as it is done.
 
     Parameters
@@ -126,7 +126,7 @@ def run(
         yield number, call_in_process(function, tasks[number], limits)
 
 
-def _run_here(function: Callable, tasks: Sequence[tuple], jobs: int, limits: Limits) -> Iterator[tuple[int, Any]]:
+def _run_here(function: Callable, tasks: Sequence[tuple], jobs: int, limits: Limits) -> Results:
     numbers: queue.SimpleQueue = queue.SimpleQueue()
     results: queue.SimpleQueue = queue.SimpleQueue()
     for number in range(len(tasks)):
