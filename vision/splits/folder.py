@@ -37,7 +37,8 @@ def read_rows(data):
 def _scan(images, known):
     """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import PICTURE_ENDINGS, hash_pictures
+    from vision.data.images import PICTURE_ENDINGS
+    from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)
     problems, rows, todo = [], [], []
