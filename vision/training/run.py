@@ -143,10 +143,7 @@ def pick_hardware(config):
     """
     keep_freed_memory()
     threads = use_threads(config.threads)
-    try:
-        device = local_device(pick_device(config.device))
-    except ValueError as error:
-        raise MelvisionError(error) from None
+    device = local_device(pick_device(config.device))
     return device, pick_precision(config.precision, device), threads
 
 
