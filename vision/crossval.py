@@ -65,10 +65,11 @@ def main(argv=None):
     import numpy as np
 
     from vision.reports import metrics
+    from vision.reports.tables import SplitPredictions, summary_line
     from vision.splits.folds import make_folds
     from vision.splits.groups import merge_groups, read_groups
     from vision.training import repeats
-    from vision.training.report import mean_line, spread, write_pooled
+    from vision.training.report import PooledResult, write_pooled
     from vision.training.run import check_genres, versions
 
     groups = merge_groups([read_groups(path) for path in args.groups or ()])
@@ -90,20 +91,22 @@ def main(argv=None):
             n = len(numbers[1])
             print(f"fold {number} of {args.folds}, repeat {repeat + 1}: {accuracies[-1]:.3f} of {n}", flush=True)
     scored = np.flatnonzero(total.sum(axis=1))
-    found = spread(accuracies)
+    found = metrics.mean_and_interval(accuracies)
     what = f"{args.folds} folds" + (f", {args.repeats} times" if args.repeats > 1 else "")
     named = " and ".join(Path(path).name for path in args.groups or ())
     what += f", groups of {named}" if named else ", duplicates kept together"
-    lines = [mean_line(f"Accuracy over {what}", found)]
+    lines = [summary_line(f"Accuracy over {what}", found)]
     lines.append("Each model learned for its whole schedule: no epoch was chosen on what it is scored on.")
     about = {"config": asdict(config), "folds": args.folds, "repeats": args.repeats, "fold_seed": args.fold_seed}
     about |= {"groups": args.groups, "versions": versions()}
     headline = f"{found['mean']:.1%} of tracks right over {what} (standard deviation {found['std']:.1%})"
-    text = write_pooled(
-        out, title=f"held-out tracks of {what}", headline=headline, lines=lines, y=pictures.y[scored].numpy(),
-        probabilities=total[scored] / args.repeats, paths=[pictures.paths[number] for number in scored],
+    paths = [pictures.paths[number] for number in scored]
+    predictions = SplitPredictions(paths, pictures.y[scored].numpy(), total[scored] / args.repeats)
+    result = PooledResult(
+        title=f"held-out tracks of {what}", headline=headline, lines=lines, predictions=predictions,
         classes=pictures.classes, summary={"accuracy": found}, about=about, note=config.note,
     )  # fmt: skip
+    text = write_pooled(out, result)
     for folder in done:
         shutil.rmtree(folder)
     print(text, end="")

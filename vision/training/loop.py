@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from render.atomic import write_csv
 from render.cli import progress
 from render.errors import MelvisionError
 from vision.data.pixel_store import to_pixels
@@ -13,7 +14,6 @@ from vision.inference.windows import predict_proba
 from vision.models import checkpoint
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
-from vision.reports.tables import write_csv
 from vision.training import augment
 from vision.training.distributed import gather, mean_over_ranks, share_buffers, wrap
 from vision.training.state import write_state
@@ -118,7 +118,8 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
             if not dev or best(history) == epoch:
                 recipe.about["kept_epoch"] = epoch
                 checkpoint.save(out / "model.pt", model, recipe)
-            write_csv(out / "history.csv", [name for name in HISTORY if name in history[0]], history)
+            columns = [name for name in HISTORY if name in history[0]]
+            write_csv(out / "history.csv", columns, ([row[name] for name in columns] for row in history))
             write_state(out, model, optimizer, history, recipe.about)
         told = f"  dev loss {row['dev_loss']:.3f} acc {row['dev_accuracy']:.3f}" if dev else ""
         say(

@@ -1,6 +1,5 @@
 """One training for each of several seeds, or for each fold of a cross-validation."""
 
-import csv
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 from render import atomic
 from render.errors import MelvisionError
 from vision.reports import metrics
+from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
 from vision.splits.folds import _select
-from vision.training.report import mean_line, spread, write_pooled
+from vision.training.report import PooledResult, write_pooled
 from vision.training.run import LAST, fit, versions
 
 
@@ -124,28 +124,21 @@ def fit_seeds(config, seeds, out, *, say=print, rank=0, world=1):
     return (_report_seeds(out, seeds, config) if rank == 0 else None), problems
 
 
-def _predictions(folder, split):
-    """Files, labels and probabilities of a run's ``predictions.csv``."""
-    with open(folder / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    classes = list(rows[0])[4:]
-    y = np.array([classes.index(row["genre"]) for row in rows])
-    return [row["file"] for row in rows], y, np.array([[float(row[name]) for name in classes] for row in rows]), classes
-
-
 def _report_seeds(out, seeds, config):
     folders = [out / f"seed-{seed}" for seed in seeds]
     scores = [json.loads((folder / "metrics.json").read_text("utf-8")) for folder in folders]
     judged = "test" if "test" in scores[0] else LAST
-    summary = {split: spread([found[split]["accuracy"] for found in scores]) for split in ("dev", LAST)}
+    summary = {
+        split: metrics.mean_and_interval([found[split]["accuracy"] for found in scores]) for split in ("dev", LAST)
+    }
     if judged == "test":
-        summary["test"] = spread([found["test"]["accuracy"] for found in scores])
-    found = [_predictions(folder, judged) for folder in folders]
-    paths, y, _, classes = found[0]
-    probabilities = np.mean([p for _, _, p, _ in found], axis=0)
+        summary["test"] = metrics.mean_and_interval([found["test"]["accuracy"] for found in scores])
+    predictions = [read_split_predictions(folder / "predictions.csv", judged) for folder in folders]
+    (paths, y, _), classes = predictions[0]
+    probabilities = np.mean([of_seed.probabilities for of_seed, _ in predictions], axis=0)
     together = metrics.score(y, probabilities)
     named = {"dev": "dev, kept epochs (optimistic: dev chose them)", LAST: "dev, last epochs", "test": "test"}
-    lines = [mean_line(named[split], scores) for split, scores in summary.items()]
+    lines = [summary_line(named[split], scores) for split, scores in summary.items()]
     low, high = together["interval"]
     lines.append(
         f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {together['accuracy']:.3f} "
@@ -155,9 +148,10 @@ def _report_seeds(out, seeds, config):
     side = judged.split("_")[0]
     headline = f"{summary[judged]['mean']:.1%} of {len(y)} {side} tracks right, mean of {len(seeds)} seeds"
     headline += f"; {together['accuracy']:.1%} together"
-    text = write_pooled(
-        out, title=f"{side} tracks, all seeds together", headline=headline, lines=lines, y=y,
-        probabilities=probabilities, paths=paths, classes=classes, summary=summary | {"judged": judged}, about=about,
-        note=config.note,
+    result = PooledResult(
+        title=f"{side} tracks, all seeds together", headline=headline, lines=lines,
+        predictions=SplitPredictions(paths, y, probabilities), classes=classes,
+        summary=summary | {"judged": judged}, about=about, note=config.note,
     )  # fmt: skip
+    text = write_pooled(out, result)
     return summary | {"judged": judged, "together": together, "text": text}

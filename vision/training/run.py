@@ -22,12 +22,11 @@ from vision.inference.windows import predict_proba
 from vision.models import checkpoint
 from vision.models.svm import train_windows
 from vision.reports import metrics
-from vision.reports.tables import write_csv
 from vision.splits.leaks import train_splits
 from vision.training.calibration import calibrate
 from vision.training.distributed import gather, local_device, once_a_host, wait
 from vision.training.loop import best, learn
-from vision.training.report import write_run
+from vision.training.report import RunResult, write_run
 from vision.training.state import read_state, threads_before
 
 
@@ -222,11 +221,10 @@ def _finish(out, device, sets, history, last):
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
     scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
-    judged = "test" if "test" in sets else "dev"
-    write_run(
-        out, scores=scores, history=history, about=predictor.recipe.about, judged=judged, sets=sets,
-        probabilities=probabilities, look=lambda x, label: saliency(predictor, x, label),
-    )  # fmt: skip
+    result = RunResult(
+        scores, history, predictor.recipe.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
+    )
+    write_run(out, result)
     with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
         json.dump(scores, file, indent=1)
     for name in ("last.pt", "before.pt"):
@@ -236,8 +234,8 @@ def _finish(out, device, sets, history, last):
 
 def _write_split(out, sets):
     rows = [
-        {"split": split, "genre": pictures.classes[label], "file": path}
+        [split, pictures.classes[label], path]
         for split, pictures in sets.items()
         for path, label in zip(pictures.paths, pictures.y.tolist(), strict=True)
     ]
-    write_csv(out / "split.csv", ["split", "genre", "file"], rows)
+    atomic.write_csv(out / "split.csv", ["split", "genre", "file"], rows)
