@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
 
 DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
+
+EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
 
 @dataclass
@@ -179,7 +181,7 @@ def split_folder(
 
 def _check_ratios(ratios):
     if len(ratios) != 3 or not (ratios[0] > 0 and ratios[1] > 0 and ratios[2] >= 0 and sum(ratios) < float("inf")):
-        raise ParameterError("ratios", ratios, "three finite numbers such as 80, 10, 10; only test may be 0")
+        raise ParameterError("ratios", ratios, EXPECTED_RATIOS)
 
 
 def _check_unchanged(images, data, saved, settings):
@@ -203,9 +205,8 @@ def _check_counts(images, rows, *, by_list):
     tracks = {(row.genre, row.track) for row in rows if not is_copy(row.file)}
     counts = Counter(genre for genre, _ in tracks)
     if len(counts) < 2:
-        raise MelvisionError(
-            f"{images}: {len(counts)} genre only ({', '.join(counts) or 'none'}); expected at least two"
-        )
+        names = ", ".join(counts) or "none"
+        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two")
     few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
     if few and not by_list:
         raise MelvisionError(
@@ -271,12 +272,9 @@ def _link(images, data, row):
 def _write(images, data, rows, removed, settings):
     """Write the CSV before the links, so that no assignment is lost when the process ends early; returns notes."""
     notes = _clear_removed(images, data, rows, removed)
-    with atomic.replacing(data / "split.json", "w", encoding="utf-8") as file:
-        json.dump(settings, file, indent=1)
-    with atomic.replacing(data / "split.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows + removed)
+    atomic.write_json(data / "split.json", settings)
+    table = [astuple(row) for row in rows + removed]
+    atomic.write_csv(data / "split.csv", [field.name for field in fields(Row)], table)
     for row in rows:
         for split in SPLITS:
             if row.left_out or split != row.split:

@@ -38,12 +38,12 @@ def look_up(table: Mapping[str, Value], genre: str, key: str) -> Value | None:
 def connected_components(*columns: Sequence[Hashable | None]) -> list[int]:
     """Join items that share any label into groups.
 
-    Items are the nodes of a graph; two items with the same label in the same column have an edge. The groups are the
-    graph's connected components, so items may be in one group without sharing a label: A and B are of one artist, B and
-    C have equal pixels. They are found with a disjoint-set forest (union-find): each item points to another item of its
-    group, the root points to itself, and joining two groups lets one root point to the other. Paths are halved on the
-    way to the root, which keeps them short. The smaller number always becomes the root, so the result does not depend on
-    the order of the columns.
+    Items are the nodes of a graph; two items with the same label in the same column have an edge. The groups are
+    the graph's connected components, so items may be in one group without sharing a label: A and B are of one
+    artist, B and C have equal pixels. They are found with a disjoint-set forest (union-find): each item points to
+    another item of its group, the root points to itself, and joining two groups lets one root point to the other.
+    Paths are halved on the way to the root, which keeps them short. The smaller number always becomes the root, so
+    the result does not depend on the order of the columns.
 
     Parameters
     ----------
