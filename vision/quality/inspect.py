@@ -11,9 +11,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from render import atomic
-from vision.data.borders import fit_border
 from vision.data.dataset import SpectrogramFolder
-from vision.data.folders import PICTURE_ENDINGS
+from vision.data.images import PICTURE_ENDINGS
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
 from vision.splits.groups import connected_components
@@ -238,9 +238,9 @@ def _read_pictures(
         PictureInfo(Path(path).relative_to(folder.root).as_posix(), folder.classes[label])
         for path, label in folder.samples
     ]
-    remove_border = fit_border(paths)
+    preprocessor = Preprocessor(learn_input_spec(paths, track_seconds=track_seconds))
     calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-        delayed(picture_info)(path, info, remove_border, track_seconds) for path, info in zip(paths, infos, strict=True)
+        delayed(picture_info)(path, info, preprocessor) for path, info in zip(paths, infos, strict=True)
     )
     return list(progress(calls, total=len(paths), desc="inspect", unit="picture") if progress else calls)
 
