@@ -4,7 +4,7 @@ import argparse
 import os
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from render.cli import command, print_notes_and_failures
@@ -36,19 +36,17 @@ def get_parser():
 
 def _read(config, images):
     """All pictures, and how they were read."""
-    from vision.data.borders import fit_border
     from vision.data.dataset import list_pictures, read_folder
+    from vision.data.preprocess import Preprocessor
     from vision.splits.leaks import find_splits
-    from vision.training.run import pick_hardware, reading
+    from vision.training.run import input_spec, pick_hardware
 
     if find_splits(images):
         raise MelvisionError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
     hardware = pick_hardware(config)
-    paths = list_pictures(images)
-    remove_border = fit_border(paths)
-    how = reading(config, paths)
-    pictures = read_folder(images, **how, remove_border=remove_border)
-    return pictures, {"remove_border": remove_border, "window": how["window"], "hardware": hardware}
+    spec = input_spec(config, list_pictures(images))
+    pictures = read_folder(images, Preprocessor(spec))
+    return pictures, {"spec": replace(spec, channels=pictures.x.channels), "hardware": hardware}
 
 
 @command

@@ -24,14 +24,14 @@ HISTORY = ["epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", 
 RISE, START = 0.2, 0.04
 
 
-def learn(config, recipe, train, dev, out, device, *, state=None, say=print, rank=0, world=1):
-    """Train the model of a recipe; ``model.pt`` in `out` gets its weights.
+def learn(config, spec, train, dev, out, device, *, state=None, say=print, rank=0, world=1):
+    """Train the model of a spec; ``model.pt`` in `out` gets its weights.
 
     Parameters
     ----------
     config : Config
         What to do.
-    recipe : InputSpec
+    spec : ModelSpec
         What to build.
     train : Pictures
     dev : Pictures or None
@@ -53,10 +53,10 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
     model : nn.Module
         With the weights of the last epoch.
     """
-    precision, n_classes = recipe.about["precision"], len(recipe.classes)
+    precision, n_classes = spec.about["precision"], len(spec.classes)
     torch.manual_seed(config.seed)
     try:
-        model = checkpoint.build(recipe, weights=config.weights or None)
+        model = checkpoint.build(spec, weights=config.weights or None)
     except ValueError as error:
         raise MelvisionError(error) from None
     model = model.to(device, memory_format=torch.channels_last)
@@ -116,11 +116,11 @@ def learn(config, recipe, train, dev, out, device, *, state=None, say=print, ran
         history.append(row | {"lr": optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - start})
         if rank == 0:
             if not dev or best(history) == epoch:
-                recipe.about["kept_epoch"] = epoch
-                checkpoint.save(out / "model.pt", model, recipe)
+                spec.about["kept_epoch"] = epoch
+                checkpoint.save(out / "model.pt", model, spec)
             columns = [name for name in HISTORY if name in history[0]]
             write_csv(out / "history.csv", columns, ([row[name] for name in columns] for row in history))
-            write_state(out, model, optimizer, history, recipe.about)
+            write_state(out, model, optimizer, history, spec.about)
         told = f"  dev loss {row['dev_loss']:.3f} acc {row['dev_accuracy']:.3f}" if dev else ""
         say(
             f"epoch {epoch:3}/{config.epochs}  train loss {loss:.3f} acc {accuracy:.3f}{told}  "

@@ -25,7 +25,7 @@ def run_fold(config, pictures, numbers, how, out, say):
     numbers : (list of int, list of int)
         From `cut`.
     how : dict
-        ``remove_border``, ``window`` and ``hardware``: what `vision.run` found.
+        ``spec``, how pictures are read, and ``hardware``.
     out : Path
         Folder of this fold.
     say : callable
@@ -40,7 +40,7 @@ def run_fold(config, pictures, numbers, how, out, say):
 
     from vision.inference.windows import predict_proba
     from vision.training.loop import learn
-    from vision.training.run import check_genres, fingerprint, make_recipe
+    from vision.training.run import check_genres, fingerprint, make_model_spec
     from vision.training.state import read_state
 
     train, held_out = (_select(pictures, part) for part in numbers)
@@ -55,8 +55,8 @@ def run_fold(config, pictures, numbers, how, out, say):
             raise MelvisionError(f"{out}: was done with other settings or pictures; use another --out")
         return np.array(found["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
-    recipe = make_recipe(config, train, how["remove_border"], how["window"], dict(about))
-    _, model = learn(config, recipe, train, None, out, device, state=read_state(out, about, say), say=say)
+    spec = make_model_spec(config, train, how["spec"], dict(about))
+    _, model = learn(config, spec, train, None, out, device, state=read_state(out, about, say), say=say)
     probabilities = predict_proba(model, held_out.x).double().numpy()
     with atomic.replacing(done, "w", encoding="utf-8") as file:
         json.dump({"about": about, "probabilities": probabilities.tolist()}, file)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -13,13 +13,13 @@ import torch
 from render import atomic
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
-from vision.data.borders import fit_border
 from vision.data.dataset import list_pictures, read_folder
-from vision.data.preprocess import InputSpec, median_seconds
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import keep_freed_memory, pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
+from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
 from vision.splits.leaks import train_splits
@@ -49,13 +49,15 @@ def versions():
 LAST = "dev_last"
 
 
-def reading(config, paths):
-    """How a config says that pictures are read: keyword arguments of `pictures.read_folder`."""
-    seconds = median_seconds(paths, config.track_seconds)
-    # A window longer than most tracks would be filled by repeating them.
-    window = min(config.window, seconds) if config.window else None
-    channels = {"auto": None, "levels": 1, "rgb": 3}[config.input]
-    return {"size": config.size, "window": window, "track_seconds": config.track_seconds, "channels": channels}
+def input_spec(config, paths):
+    """Learn from the train pictures how the input is made, as a config asks for it: `InputSpec`."""
+    return learn_input_spec(
+        paths,
+        size=config.size,
+        window=config.window or None,
+        track_seconds=config.track_seconds,
+        channels={"auto": None, "levels": 1, "rgb": 3}[config.input],
+    )
 
 
 def read_data(config, cache=None, share=None):
@@ -74,21 +76,18 @@ def read_data(config, cache=None, share=None):
     -------
     sets : dict of str to Pictures
         Train, dev and, where there is one, test; with one list of classes and as many channels.
-    remove_border : transforms.RemoveBorder
-        Fitted on the train pictures.
-    window : float or None
-        Seconds that the network takes at once; None is a whole track.
+    spec : InputSpec
+        How they were read, learned from the train pictures.
     """
     folders = train_splits(config.data)
-    paths = list_pictures(folders["train"])
-    remove_border = fit_border(paths)
-    how, classes, sets = reading(config, paths), None, {}
+    spec = input_spec(config, list_pictures(folders["train"]))
+    classes, sets = None, {}
     for split, folder in folders.items():
-        how["share"] = cache / f"{share}{split}" if share else None
-        sets[split] = read_folder(folder, **how, remove_border=remove_border, classes=classes, cache=cache)
-        classes, how["channels"] = sets[split].classes, sets[split].x.channels
+        path = cache / f"{share}{split}" if share else None
+        sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
+        classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
     check_genres(sets["train"], folders["train"])
-    return sets, remove_border, how["window"]
+    return sets, spec
 
 
 def _read_once(config, out, rank, world):
@@ -114,15 +113,12 @@ def check_genres(train, folder):
         raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
 
 
-def make_recipe(config, train, remove_border, window, about):
-    """Describe the model for this data; pixel figures are those of the train pictures."""
+def make_model_spec(config, train, spec, about):
+    """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
     mean, std = train.x.mean_and_std()
-    model = {"name": config.model, "channels": train.x.channels, "size": config.size, "mean": mean, "std": std}
-    model["dropout"] = config.dropout
-    model["texture"] = len(train_windows(train.x)) if config.texture else 0
-    seconds = train.seconds or config.track_seconds
-    frames = remove_border.frames
-    return InputSpec(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
+    texture = len(train_windows(train.x)) if config.texture else 0
+    model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
+    return ModelSpec(train.classes, model, spec, about)
 
 
 def fingerprint(sets):
@@ -187,7 +183,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
     config.check(world)
     device, precision, threads = pick_hardware(config)
     out.mkdir(parents=True, exist_ok=True)
-    sets, remove_border, window = _read_once(config, out, rank, world)
+    sets, spec = _read_once(config, out, rank, world)
     for pictures in sets.values():
         for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
             say(line)
@@ -197,7 +193,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
     say(f"{counts} pictures of {genres} genres; {device}, {precision}, {threads} threads{together}")
     about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
     about |= {"processes": world, "pictures": fingerprint(sets), "versions": versions()}
-    recipe = make_recipe(config, sets["train"], remove_border, window, about)
+    spec = make_model_spec(config, sets["train"], spec, about)
     # The first process reads for all: it may put a damaged file out of the way.
     state = gather(read_state(out, about, say) if resume and rank == 0 else None, world)[0]
     if state is None and rank == 0:
@@ -205,7 +201,7 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
             json.dump(about, file, indent=1)
         _write_split(out, sets)
     train, dev = sets["train"], sets["dev"]
-    history, last = learn(config, recipe, train, dev, out, device, state=state, say=say, rank=rank, world=world)
+    history, last = learn(config, spec, train, dev, out, device, state=state, say=say, rank=rank, world=world)
     scores = _finish(out, device, sets, history, last) if rank == 0 else None
     wait(world)
     return scores, [line for pictures in sets.values() for line in pictures.problems]
@@ -213,16 +209,16 @@ def fit(config, out, *, resume=False, say=print, rank=0, world=1):
 
 def _finish(out, device, sets, history, last):
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
-    model, recipe = checkpoint.load(out)
-    recipe.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
-    checkpoint.save(out / "model.pt", model, recipe)
+    model, spec = checkpoint.load(out)
+    spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
+    checkpoint.save(out / "model.pt", model, spec)
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
     scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
     result = RunResult(
-        scores, history, predictor.recipe.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
+        scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
     )
     write_run(out, result)
     with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
