@@ -11,6 +11,7 @@ from pathlib import Path
 
 from render.cli import command, one_line
 from render.errors import MelvisionError
+from vision.command_line import DEVICE_HELP, add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -34,7 +35,7 @@ def get_parser():
     told = "predictions.csv of vision.crossval: finds doubtful labels"
     source.add_argument("--predictions", metavar="FILE", help=told)
     source.add_argument("--model", metavar="RUN", help="a run: finds doubtful labels where it was not trained on")
-    parser.add_argument("--device", default="auto", help="of --model: cuda, mps or cpu (default: the first there is)")
+    add_device_flag(parser, f"for --model: {DEVICE_HELP}")
     told = "what pictures of other programs span (default: %(default)s, GTZAN's length)"
     parser.add_argument("--track-seconds", type=float, default=30.0, metavar="S", help=told)
     return parser

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
 from vision.training.config import add_flags, config_of
 
@@ -76,8 +76,7 @@ def main(argv=None):
     if (out / "summary.json").exists():
         raise MelvisionError(f"{out}: is complete already; use another --out")
     pictures, how = _read(config, args.images)
-    for told in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {told}" for told in pictures.problems)]:
-        print(told, file=sys.stderr)
+    print_notes_and_failures(pictures.notes, pictures.problems)
     check_genres(pictures, args.images)
     done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(args.repeats):

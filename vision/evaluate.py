@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -21,7 +22,7 @@ def get_parser():
     parser.add_argument("run", help="run folder of vision.train, its model.pt, or an exported .onnx file")
     parser.add_argument("--data", help="folder with train, dev, test, or with genre folders (default: the run's own)")
     parser.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions of every picture")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     return parser
@@ -75,13 +76,13 @@ def main(argv=None):
         folder, size=recipe.size, window=recipe.window, track_seconds=recipe.seconds, classes=recipe.classes,
         remove_border=recipe.remove_border(), channels=recipe.channels, drawn=recipe.drawn,
     )  # fmt: skip
-    for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
-        print(line, file=sys.stderr)
+    print_notes_and_failures(pictures.notes, pictures.problems)
     trained = _trained_on(args.run, pictures)
     if trained is None:
-        print(f"note: no split.csv beside {args.run}: whether it was trained on these cannot be told", file=sys.stderr)
+        print_notes_and_failures([f"no split.csv beside {args.run}; these tracks may be in its training set"])
     elif trained:
-        print(f"note: {trained} of {len(pictures.y)} tracks were trained on: no fair figure", file=sys.stderr)
+        note = f"{trained} of {len(pictures.y)} tracks are in the training set; this score is optimistic"
+        print_notes_and_failures([note])
     probabilities = predictor.probabilities(pictures.x)
     y = pictures.y.numpy()
     scores = metrics.score(y, probabilities)

@@ -5,8 +5,9 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import command, one_line
+from render.cli import command, one_line, print_notes_and_failures
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -32,7 +33,7 @@ def get_parser():
     unknown = "of pictures that do not tell theirs, as other programs'"
     parser.add_argument("--fmax", type=float, metavar="HZ", help=f"highest frequency {unknown} (default: not named)")
     parser.add_argument("--fmin", type=float, default=0.0, metavar="HZ", help="and the lowest (default: 0)")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     return parser
 
 
@@ -156,19 +157,18 @@ def main(argv=None):
     predictor.learn_borders(files)
     why = "" if args.bands_only else _without_cam(predictor)
     if why:
-        print(f"note: no Grad-CAM: {why}", file=sys.stderr)
+        print_notes_and_failures([f"no Grad-CAM: {why}"])
     profiles, drawn, taken, failed = {}, [], set(), 0
     for path in progress(files, total=len(files), desc="explain", unit="track"):
         try:
             x, notes, seconds, settings = predictor.read_with_axes(path)
         except UNUSABLE as error:
-            print(f"failed: {one_line(path)}: {one_line(error) or type(error).__name__}", file=sys.stderr)
+            print_notes_and_failures(failures=[f"{path}: {str(error) or type(error).__name__}"])
             failed += 1
             continue
         if predictor.recipe.window and seconds < 0.9 * predictor.recipe.window:
             notes = [*notes, f"is {seconds:.1f} s long; the model hears it repeated, for {predictor.recipe.window:g} s"]
-        for note in notes:
-            print(f"note: {one_line(path)}: {note}", file=sys.stderr)
+        print_notes_and_failures(f"{path}: {note}" for note in notes)
         settings = settings or given
         whole, occluded = occlude(predictor.probabilities, x, bands=min(BANDS, predictor.recipe.size), times=1)
         by_band = evidence(whole) - evidence(occluded[:, 0])

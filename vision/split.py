@@ -6,7 +6,7 @@ Command line: ``python -m vision.split images_original``.
 import argparse
 import sys
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
 from vision.splits.assign import SPLITS
 from vision.splits.folder import split_folder, summary
@@ -69,8 +69,7 @@ def main(argv=None):
             )
         wanted["lists"] = lists
     rows, problems, notes, new = split_folder(args.images, args.out, **wanted)
-    for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:
-        print(line, file=sys.stderr)
+    print_notes_and_failures(notes, problems)
     print("\n".join(summary(rows)))
     print(f"{len(rows)} pictures ({len(new)} new) -> {args.out}")
     return 1 if problems else 0

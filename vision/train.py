@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
 from vision.training.config import TrainConfig, add_flags, config_of
 
@@ -51,7 +51,7 @@ def _prepare_data(args):
         try:
             SpectrogramFolder(images)
         except MelvisionError:
-            print(f"note: {images} holds no pictures any more; training on {data} as it is", file=sys.stderr)
+            print_notes_and_failures([f"{images} holds no pictures any more; training on {data} as it is"])
             return str(data), []
         _, problems, notes, new = split_folder(images, data)
         joined = [row for row in new if not row.left_out]
@@ -67,8 +67,7 @@ def _prepare_data(args):
             notes.append(f"{data} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so")
             notes[-1] += " the figures will be too good. Split anew with python -m vision.split"
         notes += leaks[:20]
-    for line in [*(f"note: {note}" for note in notes), *(f"failed: {problem}" for problem in problems)]:
-        print(line, file=sys.stderr)
+    print_notes_and_failures(notes, problems)
     return str(data), problems
 
 
