@@ -197,7 +197,7 @@ class TrainConfig:
         TypeError
             When there is a setting that no version has.
         """
-        return cls(**{OLD_NAMES.get(name, name): value for name, value in settings.items()})
+        return cls(**current_names(settings))
 
     def check(self, world: int = 1) -> None:
         """Check that every value is in its range.
@@ -222,6 +222,28 @@ class TrainConfig:
                 raise ParameterError(one.name, value, one.metadata["expected"])
         if self.batch_size < 2 * world:
             raise ParameterError("batch_size", self.batch_size, f"{2 * world} or more (batch norm needs two a process)")
+
+
+def current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version wrote under the names that they have now."""
+    return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Parse the value of ``--seeds``, such as ``"0,1,2"``.
+
+    Raises
+    ------
+    ParameterError
+        When it is not a list of different numbers from 0.
+    """
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if len(set(seeds)) != len(seeds) or len(seeds) < 2 or not all(0 <= seed < 1 << 31 for seed in seeds):
+        raise ParameterError("seeds", text, "at least two different numbers from 0, such as 0,1,2")
+    return seeds
 
 
 def _presets() -> dict[str, dict[str, Any]]:

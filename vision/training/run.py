@@ -1,22 +1,25 @@
-"""One epoch of training, and probabilities for pictures. No files, no printing."""
+"""From settings to a run folder: read the pictures, train, score, report."""
 
 import contextlib
 import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
 from render import atomic
+from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.borders import fit_border
-from vision.data.dataset import list_pictures, read_folder
+from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.preprocess import InputSpec, median_seconds
-from vision.inference.device import keep_freed_memory, pick_device, pick_precision, use_threads
+from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
@@ -25,25 +28,11 @@ from vision.reports import metrics
 from vision.reports.tables import write_csv
 from vision.splits.leaks import train_splits
 from vision.training.calibration import calibrate
-from vision.training.distributed import gather, local_device, once_a_host, wait
-from vision.training.loop import best, learn
+from vision.training.config import TrainConfig
+from vision.training.distributed import Distributed
+from vision.training.loop import RunContext, best, learn
 from vision.training.report import write_run
 from vision.training.state import read_state, threads_before
-
-
-def versions():
-    """Return what a result depends on besides its settings: a dict of versions and hardware."""
-    import torchvision
-
-    from render import __version__
-
-    return {
-        "melvision": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "torchvision": str(torchvision.__version__),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
 
 
 #: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
@@ -92,13 +81,13 @@ def read_data(config, cache=None, share=None):
     return sets, remove_border, how["window"]
 
 
-def _read_once(config, out, rank, world):
-    """As `read_data`, once a host: its first process decodes into files, the others map them."""
-    share = f".pictures-{rank}-" if world > 1 else None
+def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple:
+    """As `read_data`, once per host: its first process decodes into files, the others map them."""
+    share = f".pictures-{distributed.rank}-" if distributed.world > 1 else None
     try:
-        found = once_a_host(lambda: read_data(config, out, share), rank, world)
-        wait(world)
-        return found
+        data = distributed.once_per_host(lambda: read_data(config, out, share))
+        distributed.wait()
+        return data
     finally:
         # A file stays mapped without its name, and nothing is left of it, however the run ends.
         for path in out.glob(f"{share}*") if share else ():
@@ -106,7 +95,7 @@ def _read_once(config, out, rank, world):
                 path.unlink()
 
 
-def check_genres(train, folder):
+def check_genres(train: Pictures, folder: str | Path) -> None:
     """Raise MelvisionError unless there is a picture of each of at least two genres to train on."""
     if len(train.classes) < 2:
         raise MelvisionError(f"{folder}: one genre only ({train.classes[0]}); expected at least two to tell apart")
@@ -126,18 +115,26 @@ def make_recipe(config, train, remove_border, window, about):
     return InputSpec(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
 
 
-def fingerprint(sets):
+def fingerprint(sets: dict[str, Pictures]) -> str:
     """A hash of every pixel and label: a resumed run must go on with the pictures it began with."""
     digest = hashlib.blake2b(digest_size=16)
     for split, pictures in sets.items():
-        told = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
-        digest.update(told.encode(errors="surrogateescape"))
+        labels = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
+        digest.update(labels.encode(errors="surrogateescape"))
         for number in range(len(pictures.x)):
             digest.update(pictures.x[number].numpy())
     return digest.hexdigest()
 
 
-def pick_hardware(config):
+class Hardware(NamedTuple):
+    """What a run computes on; its last bits depend on it."""
+
+    device: torch.device
+    precision: str
+    threads: int
+
+
+def pick_hardware(config: TrainConfig, distributed: Distributed | None = None) -> Hardware:
     """The device, precision and threads that a config gets on this machine.
 
     Raises
@@ -145,71 +142,183 @@ def pick_hardware(config):
     MelvisionError
         When it insists on a device that is not there.
     """
-    keep_freed_memory()
     threads = use_threads(config.threads)
-    try:
-        device = local_device(pick_device(config.device))
-    except ValueError as error:
-        raise MelvisionError(error) from None
-    return device, pick_precision(config.precision, device), threads
+    device = (distributed or Distributed()).local_device(pick_device(config.device))
+    return Hardware(device, pick_precision(config.precision, device), threads)
 
 
-def fit(config, out, *, resume=False, say=print, rank=0, world=1):
-    """Train a model and write its run folder.
+def versions() -> dict[str, str]:
+    """Versions and hardware: what a result depends on besides its settings and pictures."""
+    import torchvision
+
+    from render import __version__
+
+    return {
+        "melvision": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def describe_run(
+    config: TrainConfig, hardware: Hardware, sets: dict[str, Pictures], processes: int = 1
+) -> dict[str, Any]:
+    """All that a run's result depends on but versions, for ``config.json``; a resumed run must have the same."""
+    about = {"config": asdict(config), "device": hardware.device.type, "precision": hardware.precision}
+    return about | {"threads": hardware.threads, "processes": processes, "pictures": fingerprint(sets)}
+
+
+def require_new(out: str | Path) -> None:
+    """Raise MelvisionError unless a folder is empty or not there: no run may be overwritten."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MelvisionError(f"{out}: exists already; choose another folder, or resume the run if it was interrupted")
+
+
+def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
+    if out is not None:
+        if not resume:
+            require_new(out)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
+    number = 1
+    while True:
+        folder = Path("runs") / f"{recipe}-{number:03}"
+        try:
+            folder.mkdir(parents=True)  # two runs that start together must not get the same one
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+@contextlib.contextmanager
+def run_folder(
+    config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed
+) -> Iterator[Path]:
+    """Make the folder of a run for the length of a block; it goes again if nothing was written into it.
 
     Parameters
     ----------
-    config : Config
-        What to do.
-    out : str or Path
-        The run folder. It must not hold a run unless `resume`.
+    config : TrainConfig
+        Its recipe names the folder where `out` is None: the first of ``runs/<recipe>-001`` and so on that is free.
+    out : str or Path, optional
+        The folder.
     resume : bool
-        Go on where an interrupted run in `out` stopped; the result is that of an uninterrupted one.
-    say : callable
-        Takes a line of text for the user.
-    rank, world : int
-        As `parallel.group` gives them.
+        Whether it may hold an interrupted run.
+    distributed : Distributed
+        The first of these processes makes it.
 
-    Returns
-    -------
-    scores : dict or None
-        What ``metrics.json`` holds; None in all but the first of several processes.
-    problems : list of str
-        Pictures that could not be used.
+    Yields
+    ------
+    folder : Path
 
     Raises
     ------
     MelvisionError
-        When the data cannot be trained on, or `out` does not fit.
+        When it holds something and `resume` is false.
     """
-    out = Path(out)
-    if resume and config.threads is None:
-        use_threads(threads_before(out))
-    config.check(world)
-    device, precision, threads = pick_hardware(config)
-    out.mkdir(parents=True, exist_ok=True)
-    sets, remove_border, window = _read_once(config, out, rank, world)
-    for pictures in sets.values():
-        for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
-            say(line)
+    folder = distributed.once(lambda: _make_run_folder(config.recipe, out, resume))
+    try:
+        yield folder
+    finally:
+        if distributed.is_first and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@dataclass
+class TrainResult:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    run : Path
+        The run folder.
+    scores : dict or None
+        What ``metrics.json`` holds; None in all but the first of several processes.
+    history : list of dict
+        The rows of ``history.csv``.
+    problems : list of str
+        Pictures that could not be used.
+    notes : list of str
+        What else the user should know of the pictures.
+    """
+
+    run: Path
+    scores: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    problems: list[str]
+    notes: list[str]
+
+
+def fit(
+    config: TrainConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainResult:
+    """Train a model and write its run folder.
+
+    Under ``torchrun``, all processes call it and train together.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What to do.
+    out : str or Path, optional
+        The run folder; by default the first of ``runs/<recipe>-001`` and so on that is free.
+    resume : bool
+        Go on where an interrupted run in `out` stopped; the result is that of an uninterrupted one.
+    progress : callable, optional
+        Takes a line of text for the user, such as `print`. By default lines go to `logging`.
+    on_epoch : callable, optional
+        Called after each epoch with its row of ``history.csv``.
+
+    Returns
+    -------
+    result : TrainResult
+
+    Raises
+    ------
+    MelvisionError
+        When a setting is out of range, the data cannot be trained on, or `out` is in use.
+    """
+    with Distributed() as distributed:
+        config.check(distributed.world)
+        with run_folder(config, out, resume, distributed) as folder:
+            if resume and config.threads is None:
+                use_threads(threads_before(folder))
+            hardware = pick_hardware(config, distributed)
+            context = RunContext(folder, hardware.device, distributed, progress, on_epoch)
+            return _fit(config, context, hardware, resume)
+
+
+def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: bool) -> TrainResult:
+    out, distributed = context.out, context.distributed
+    sets, remove_border, window = _read_once(config, out, distributed)
+    notes = [note for pictures in sets.values() for note in pictures.notes]
+    problems = [problem for pictures in sets.values() for problem in pictures.problems]
+    for line in note_and_failure_lines(notes, problems):
+        context.say(line)
     counts = ", ".join(f"{len(pictures.y)} {split}" for split, pictures in sets.items())
-    together = f", {world} processes" if world > 1 else ""
-    genres = len(sets["train"].classes)
-    say(f"{counts} pictures of {genres} genres; {device}, {precision}, {threads} threads{together}")
-    about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
-    about |= {"processes": world, "pictures": fingerprint(sets), "versions": versions()}
-    recipe = make_recipe(config, sets["train"], remove_border, window, about)
+    where = f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
+    where += f", {distributed.world} processes" if distributed.world > 1 else ""
+    context.say(f"{counts} pictures of {len(sets['train'].classes)} genres; {where}")
+    about = describe_run(config, hardware, sets, distributed.world) | {"versions": versions()}
+    spec = make_recipe(config, sets["train"], remove_border, window, about)
     # The first process reads for all: it may put a damaged file out of the way.
-    state = gather(read_state(out, about, say) if resume and rank == 0 else None, world)[0]
-    if state is None and rank == 0:
+    state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
+    if state is None and distributed.is_first:
         with atomic.replacing(out / "config.json", "w", encoding="utf-8") as file:
             json.dump(about, file, indent=1)
         _write_split(out, sets)
-    train, dev = sets["train"], sets["dev"]
-    history, last = learn(config, recipe, train, dev, out, device, state=state, say=say, rank=rank, world=world)
-    scores = _finish(out, device, sets, history, last) if rank == 0 else None
-    wait(world)
-    return scores, [line for pictures in sets.values() for line in pictures.problems]
+    history, last = learn(config, spec, sets["train"], sets["dev"], context, state)
+    scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
+    distributed.wait()
+    return TrainResult(out, scores, history, problems, notes)
 
 
 def _finish(out, device, sets, history, last):

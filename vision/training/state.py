@@ -11,7 +11,7 @@ from torch import nn
 
 from render.errors import MelvisionError
 from vision.models import checkpoint
-from vision.training.config import TrainConfig
+from vision.training.config import TrainConfig, current_names
 
 
 def write_state(
@@ -82,7 +82,7 @@ def read_state(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> 
         When the run is complete, its files are damaged, or it began under other conditions.
     """
     if (out / "metrics.json").exists():
-        raise MelvisionError(f"{out}: is complete already; train into another folder with --out")
+        raise MelvisionError(f"{out}: is complete already; train into another folder")
     paths = [out / name for name in ("last.pt", "before.pt") if (out / name).exists()]
     if not paths:
         return None
@@ -95,10 +95,9 @@ def read_state(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> 
         state = checkpoint.read(paths[1])
         paths[0].unlink()  # or the next epoch's state would put it in the place of the good one
     before = json.loads(state["about"])
-    if before["config"]:
-        before["config"] = vars(TrainConfig.from_dict(before["config"]))
+    before["config"] = current_names(before["config"])
     for name in ("pictures", "config", "device", "precision", "threads", "processes"):
         if before[name] != about[name]:
             difference = "the pictures were others" if name == "pictures" else f"{name} was {before[name]}"
-            raise MelvisionError(f"{out}: {difference} when this run began; train anew into another folder with --out")
+            raise MelvisionError(f"{out}: {difference} when this run began; train anew into another folder")
     return state
