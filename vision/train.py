@@ -34,7 +34,8 @@ def get_parser():
 def _prepare_data(args):
     """Find, make or bring up to date the data folder; returns it and the problems told."""
     from vision.data.dataset import SpectrogramFolder
-    from vision.splits.folder import read_how, split_folder, summary
+    from vision.reports.text_table import split_table
+    from vision.splits.folder import read_settings, split_folder
     from vision.splits.leaks import find_leaks, find_splits, train_splits
 
     data = Path(args.data or "data")
@@ -42,10 +43,11 @@ def _prepare_data(args):
     if not args.data and not made_here and not find_splits(data):
         images = args.images or "images_original"
         print(f"no {data}/ yet: splitting {images} 80/10/10")
-        rows, problems, notes, _ = split_folder(images, data)
-        print("\n".join(summary(rows)))
+        result = split_folder(images, data)
+        problems, notes = result.problems, result.notes
+        print("\n".join(split_table(result.counts())))
     elif made_here:
-        images = data / read_how(data)["images"]
+        images = data / read_settings(data)["images"]
         if args.images and Path(args.images).resolve() != images.resolve():
             raise MelvisionError(f"{data}: was made of {images}, not of {args.images}; name another folder with --data")
         try:
@@ -53,8 +55,9 @@ def _prepare_data(args):
         except MelvisionError:
             print_notes_and_failures([f"{images} holds no pictures any more; training on {data} as it is"])
             return str(data), []
-        _, problems, notes, new = split_folder(images, data)
-        joined = [row for row in new if not row.left_out]
+        result = split_folder(images, data)
+        problems, notes = result.problems, result.notes
+        joined = [row for row in result.new if not row.left_out]
         if joined:
             sides = ", ".join(f"{sum(row.split == side for row in joined)} {side}" for side in ("train", "dev", "test"))
             print(f"{len(joined)} pictures dropped into {images} since the last split joined: {sides}")
