@@ -63,7 +63,9 @@ def torchvision_model(
         try:
             pretrained = models.get_model_weights(name)[weights]
         except KeyError:
-            raise MelvisionError(f"weights {weights}: torchvision has none of this name for {name}; try DEFAULT") from None
+            raise MelvisionError(
+                f"weights {weights}: torchvision has none of this name for {name}; try DEFAULT"
+            ) from None
         try:
             trained = pretrained.get_state_dict(progress=False, check_hash=True)
         except OSError as error:

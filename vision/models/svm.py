@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vision.data.pixel_store import EVAL_BATCH, to_pixels
+from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.models.texture import Texture
 
 #: Windows of the train pictures that new ones are compared with, at most. More of them are thinned out evenly.
@@ -82,9 +82,7 @@ class TextureSVM(nn.Module):
         return ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST) @ self.axes - self.middle
 
     @torch.no_grad()
-    def fit(
-        self, statistics: torch.Tensor, labels: torch.Tensor, class_weight: torch.Tensor | None = None
-    ) -> None:
+    def fit(self, statistics: torch.Tensor, labels: torch.Tensor, class_weight: torch.Tensor | None = None) -> None:
         """Fit the SVMs to the train windows.
 
         Parameters

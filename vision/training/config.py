@@ -153,8 +153,8 @@ class TrainConfig:
         valid=lambda value: value >= 0, expected="0 (never stop early) or more",
     )  # fmt: skip
     input: str = setting(
-        "auto", "advanced", "one channel of levels or three of colour; auto: levels where the colours of every training "
-        "picture are a known colormap",
+        "auto", "advanced", "one channel of levels or three of colour; auto: levels where the colours of every "
+        "training picture are a known colormap",
         choices=("auto", "levels", "rgb"),
     )  # fmt: skip
     track_seconds: float = setting(
@@ -268,31 +268,29 @@ def _shown(value: Any) -> str:
     return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Give a command line a flag for every setting but ``data``, in groups.
+def flag_groups(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Make the groups of a command line, by title: `FIRST` for the command's own flags, and `GROUPS`."""
+    return {title: parser.add_argument_group(title) for title in (FIRST, *GROUPS)}
 
-    Flags that are not given are None, so that a recipe's value counts: see `config_of`.
+
+def add_flags(groups: dict[str, Any]) -> None:
+    """Add a flag for every setting but ``data``: the command says by itself what to train on.
+
+    Flags that are not given are None, so that the recipe's value counts: see `config_of`.
 
     Parameters
     ----------
-    parser : argparse.ArgumentParser
-        Of a command that says by itself what to train on.
-
-    Returns
-    -------
     groups : dict of str to argument group
-        By title, `FIRST` among them, for the command's own flags.
+        From `flag_groups`.
     """
-    groups = {title: parser.add_argument_group(title) for title in (FIRST, *GROUPS)}
     for one in fields(TrainConfig):
         if one.name != "data":
             groups[FIRST if one.metadata["first"] else one.metadata["group"]].add_argument(
                 _flag(one.name), help=_help(one), **_kind(one)
             )
     for old, name in OLD_NAMES.items():
-        kind = _kind(TrainConfig.__dataclass_fields__[name])
-        parser.add_argument(_flag(old), dest=name, help=argparse.SUPPRESS, **kind)
-    return groups
+        one = TrainConfig.__dataclass_fields__[name]
+        groups[one.metadata["group"]].add_argument(_flag(old), dest=name, help=argparse.SUPPRESS, **_kind(one))
 
 
 def _flag(name: str) -> str:
@@ -304,7 +302,11 @@ def _kind(one: Any) -> dict[str, Any]:
     if one.type is bool:
         return {"action": argparse.BooleanOptionalAction}
     kind = next((part for part in get_args(one.type) if part is not type(None)), one.type)
-    return {"type": kind, "choices": one.metadata["choices"] or None, "metavar": None if one.metadata["choices"] else "X"}
+    return {
+        "type": kind,
+        "choices": one.metadata["choices"] or None,
+        "metavar": None if one.metadata["choices"] else "X",
+    }
 
 
 def _help(one: Any) -> str:

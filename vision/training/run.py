@@ -34,7 +34,6 @@ from vision.training.loop import RunContext, best, learn
 from vision.training.report import write_run
 from vision.training.state import read_state, threads_before
 
-
 #: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
 LAST = "dev_last"
 
@@ -194,9 +193,7 @@ def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def run_folder(
-    config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed
-) -> Iterator[Path]:
+def run_folder(config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed) -> Iterator[Path]:
     """Make the folder of a run for the length of a block; it goes again if nothing was written into it.
 
     Parameters
