@@ -39,10 +39,10 @@ def size_of(run):
 
 def in_memory(predictor, files):
     """The pictures and sounds among files that can be used, and as what the network takes."""
-    good = [(found.path, found.probabilities is not None) for found in predictor.predict(files)]
+    good = [(found.path, found.p is not None) for found in predictor.predict(files)]
     good = [path for path, usable in good if usable]
-    pictures = (predictor.read(path)[0] for path in good)
-    return good, PixelStore.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+    pictures = (predictor.read(path).x for path in good)
+    return good, PixelStore.collect(pictures, channels=predictor.spec.channels, height=predictor.spec.size)
 
 
 def first_answers(run, file, picture, rounds):

@@ -117,12 +117,14 @@ def memory():
 
 def read(folder, cache):
     """Read a folder as training does and print what it took, as JSON: run in a process of its own."""
-    from vision.data.dataset import read_folder
-    from vision.data.pixel_store import IN_MEMORY
+    from vision.data import pixel_store
+    from vision.data.dataset import list_pictures, read_folder
+    from vision.data.preprocess import Preprocessor, learn_input_spec
 
-    IN_MEMORY = IN_MEMORY
+    pixel_store.IN_MEMORY = IN_MEMORY
     start = time.perf_counter()
-    pictures = read_folder(folder, size=128, window=10.0, cache=cache)
+    spec = learn_input_spec(list_pictures(folder), size=128, window=10.0)
+    pictures = read_folder(folder, Preprocessor(spec), cache=cache)
     found = {"n": len(pictures.y), "seconds": time.perf_counter() - start, "read": memory()}
     found["bytes"] = pictures.x.pixels.numel()
     pictures.x.mean_and_std()

@@ -186,11 +186,13 @@ def right(features, y, train, held_out):
     return model.fit(features[train], y[train]).predict(features[held_out]) == y[held_out]
 
 
-def read_pictures(folder, **how):
+def read_pictures(folder, classes=None):
     """Pictures as the standard recipe reads them."""
-    from vision.data.dataset import read_folder
+    from vision.data.dataset import list_pictures, read_folder
+    from vision.data.preprocess import Preprocessor, learn_input_spec
 
-    pictures = read_folder(folder, size=128, window=10.0, **how)
+    spec = learn_input_spec(list_pictures(folder), size=128, window=10.0, channels=1)
+    pictures = read_folder(folder, Preprocessor(spec), classes=classes)
     print(f"{folder}: {len(pictures.y)} tracks of {len(set(pictures.y.tolist()))} genres", flush=True)
     return pictures
 
@@ -200,10 +202,10 @@ def score_split(args):
     from vision.splits.leaks import train_splits
     from vision.training.report import mean_line, spread
 
-    folders, sets, how = train_splits(args.data), {}, {}
+    folders, sets, classes = train_splits(args.data), {}, None
     for split, folder in folders.items():
-        sets[split] = read_pictures(folder, **how)
-        how = {"classes": sets["train"].classes, "channels": sets["train"].x.channels}
+        sets[split] = read_pictures(folder, classes)
+        classes = sets["train"].classes
     y = np.concatenate([found.y.numpy() for found in sets.values()])
     side = np.repeat(list(sets), [len(found.y) for found in sets.values()])
     for name, describe in STATISTICS.items():

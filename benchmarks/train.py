@@ -37,6 +37,7 @@ from vision.data.dataset import (
     read_folder,
 )
 from vision.data.pixel_store import to_pixels
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
 from vision.models import checkpoint
 from vision.models.classifier import create_model
@@ -134,7 +135,8 @@ class Ours:
     def __init__(self, folders, channels, *, size, lr, device):
         keep_freed_memory()
         start = time.perf_counter()
-        self.train = read_folder(folders["train"], size=size, channels=channels)
+        spec = learn_input_spec(list_pictures(folders["train"]), size=size, channels=channels)
+        self.train = read_folder(folders["train"], Preprocessor(spec))
         self.decoded = time.perf_counter() - start
         model = vgg(len(self.train.classes), channels, size)
         self.model = model.to(device, memory_format=torch.channels_last)
@@ -257,9 +259,9 @@ def epoch_shares(args, device):
     keep_freed_memory()
     config = TrainConfig.from_recipe("standard", data=str(args.data))
     precision = pick_precision("auto", device)
-    sets, remove_border, window = run.read_data(config)
+    sets, spec = run.read_data(config)
     train, n_classes = sets["train"], len(sets["train"].classes)
-    model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
+    model = checkpoint.build(run.make_model_spec(config, train, spec, {}))
     model = model.to(device, memory_format=torch.channels_last)
     fit_texture(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)

@@ -68,9 +68,8 @@ def _judge(health, args):
         raise MelvisionError(f"{args.model}: knows {told}; {args.images} has none of these genres")
     numbers = [number for number, look in usable.items() if number not in learned and look.genre in predictor.classes]
     paths = [Path(args.images) / usable[number].file for number in numbers]
-    predictor.learn_borders(paths)
-    bar = progress(predictor.predict(paths), total=len(paths), desc="predict", unit="picture")
-    found = {number: prediction.probabilities for number, prediction in zip(numbers, bar, strict=True)}
+    bar = progress(predictor.predict_each(paths), total=len(paths), desc="predict", unit="picture")
+    found = {number: prediction.p for number, prediction in zip(numbers, bar, strict=True)}
     found = {number: p for number, p in found.items() if p is not None}
     return doubt_labels(health, predictor.classes, found, learned, args.model)
 

@@ -63,7 +63,7 @@ def _without_cam(predictor):
         return 'it needs captum: pip install -e ".[explain]"'
     try:
         for model in predictor.models:
-            feature_layer(model, predictor.recipe.size)
+            feature_layer(model, predictor.spec.size)
     except ValueError as error:
         return f"the model {error}"
     return ""
@@ -77,8 +77,8 @@ def _explain(predictor, read, p, bands, label, with_cam):
     from vision.data.pixel_store import PixelStore
     from vision.models.classifier import GenreClassifier
 
-    x, _, seconds, settings = read
-    recipe = predictor.recipe
+    x, seconds, settings = read.x, read.seconds, read.settings
+    spec = predictor.spec
     n = len(PixelStore.of(x[None]).starts(0))
     times = min(n * max(1, TIMES // n), x.shape[-1])
     start = settings.offset if settings else 0.0
@@ -86,7 +86,7 @@ def _explain(predictor, read, p, bands, label, with_cam):
     return Explanation(
         name="", x=x, start=start,
         # A track shorter than the window is repeated, and shown so; whole tracks are as wide as any.
-        end=start + (x.shape[-1] / recipe.size * recipe.window if recipe.window else seconds),
+        end=start + (x.shape[-1] * spec.seconds_per_pixel if spec.window else seconds),
         settings=settings, classes=predictor.classes, probabilities=p, label=label,
         heat=saliency(predictor, x, label),
         cam=grad_cam(predictor.models, x, label) if with_cam else None,
@@ -154,23 +154,23 @@ def main(argv=None):
     from vision.attribution.plots import plot_bands, plot_track, summarise, track_path
 
     out = Path(args.out)
-    predictor.learn_borders(files)
     why = "" if args.bands_only else _without_cam(predictor)
     if why:
         print_notes_and_failures([f"no Grad-CAM: {why}"])
     profiles, drawn, taken, failed = {}, [], set(), 0
     for path in progress(files, total=len(files), desc="explain", unit="track"):
         try:
-            x, notes, seconds, settings = predictor.read_with_axes(path)
+            read = predictor.read(path)
         except UNUSABLE as error:
             print_notes_and_failures(failures=[f"{path}: {str(error) or type(error).__name__}"])
             failed += 1
             continue
-        if predictor.recipe.window and seconds < 0.9 * predictor.recipe.window:
-            notes = [*notes, f"is {seconds:.1f} s long; the model hears it repeated, for {predictor.recipe.window:g} s"]
+        x, notes, seconds, settings = read.x, read.notes, read.seconds, read.settings
+        if predictor.spec.window and seconds < 0.9 * predictor.spec.window:
+            notes = [*notes, f"is {seconds:.1f} s long; the model hears it repeated, for {predictor.spec.window:g} s"]
         print_notes_and_failures(f"{path}: {note}" for note in notes)
         settings = settings or given
-        whole, occluded = occlude(predictor.probabilities, x, bands=min(BANDS, predictor.recipe.size), times=1)
+        whole, occluded = occlude(predictor.probabilities, x, bands=min(BANDS, predictor.spec.size), times=1)
         by_band = evidence(whole) - evidence(occluded[:, 0])
         predicted = int(whole.argmax())
         folder = path.resolve().parent.name
@@ -180,7 +180,7 @@ def main(argv=None):
         drawn.append(settings)
         if not args.bands_only:
             label = predicted if chosen is None else chosen
-            read = x, notes, seconds, settings
+            read.settings = settings
             found = _explain(predictor, read, whole, by_band[:, label], label, not why)
             found.name = path.name
             target = track_path(out, path, taken, folder if folder in classes else "")

@@ -128,7 +128,7 @@ def main(argv=None):
         leave = server.handle_exit
 
         def handle_exit(sig, frame):
-            app.state.answers.stop()  # uvicorn waits for what is being computed before it tells the application
+            app.state.uploads.stop()  # uvicorn waits for what is being computed before it tells the application
             leave(sig, frame)
 
         server.handle_exit = handle_exit

@@ -61,13 +61,13 @@ def bursts(tmp_path_factory):
     for genre in ("tones", "clicks"):
         for number in range(100, 103):
             S_db, low, start = burst_of(genre, number)
-            x, _ = predictor.read(write_picture(root / f"{genre}{number}.png", S_db))
+            x = predictor.read(write_picture(root / f"{genre}{number}.png", S_db)).x
             found.append((x, predictor.classes.index(genre), low, start))
     return predictor, found
 
 
 def read(predictor, path, S_db):
-    return predictor.read(write_picture(path, S_db))[0]
+    return predictor.read(write_picture(path, S_db)).x
 
 
 def rows_of(S_db):
@@ -132,7 +132,7 @@ def test_heat_lies_in_the_burst(bursts):
 def test_a_long_track_is_explained_where_the_genre_is(model, tmp_path, first, then):
     halves = [spectrogram_of(genre, 300 + number) for number, genre in enumerate((first, first, then, then))]
     x = read(model, tmp_path / "x.png", np.concatenate(halves, axis=1))
-    assert x.shape[-1] == 4 * model.recipe.size
+    assert x.shape[-1] == 4 * model.spec.size
     half = x.shape[-1] // 2
     for genre, mine, other in ((first, slice(0, half), slice(half, None)), (then, slice(half, None), slice(0, half))):
         label = model.classes.index(genre)

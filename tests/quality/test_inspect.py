@@ -15,6 +15,7 @@ from render.errors import MelvisionError
 from render.settings import Settings
 from tests.conftest import DATA, needs_data, write_picture, write_tree
 from vision import check, split
+from vision.data.preprocess import Preprocessor
 from vision.quality import page as quality_page
 from vision.quality.inspect import doubt_labels, inspect_folder
 from vision.quality.label_issues import file_key, find_label_issues, read_predictions
@@ -485,7 +486,7 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, flags, told):
 def test_a_file_that_goes_away_is_a_finding(tmp_path):
     images = tree(tmp_path / "images")
     looked = inspect_folder(images).looks[0]
-    gone = picture_info(tmp_path / "gone.png", looked, None, 30.0)
+    gone = picture_info(tmp_path / "gone.png", looked, Preprocessor())
     assert gone.problem == "is missing"
 
 

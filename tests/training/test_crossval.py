@@ -12,9 +12,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from render.errors import MelvisionError
-from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
+from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
 from vision import crossval
-from vision.data.dataset import read_folder
 from vision.reports import html
 from vision.splits.folds import _select, make_folds
 from vision.splits.groups import read_groups
@@ -84,7 +83,7 @@ def whole(images, artists, tmp_path_factory):
 @pytest.mark.parametrize("folds", [2, 3, 5])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_cut(images, artists, folds, grouped):
-    pictures = read_folder(images, size=32)
+    pictures = read_pictures(images, size=32)
     names = pictures.paths
     groups = read_groups(artists) if grouped else {}
     everything = set(range(len(names)))
@@ -112,7 +111,7 @@ def test_the_cut(images, artists, folds, grouped):
 
 def test_more_folds_than_groups(images, artists):
     """Of 13 tracks of jazz two artists leave ten groups, of the other genres more."""
-    pictures = read_folder(images, size=32)
+    pictures = read_pictures(images, size=32)
     assert len(make_folds(pictures, groups={}, folds=12, repeat=0, seed=0)) == 12
     with pytest.raises(MelvisionError, match="at most 12, because blues has 12 groups"):
         make_folds(pictures, groups={}, folds=13, repeat=0, seed=0)

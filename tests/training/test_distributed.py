@@ -126,8 +126,8 @@ def test_torchrun(data, tmp_path):
     assert all(0 < float(row["train_loss"]) < 3 and 0 <= float(row["dev_accuracy"]) <= 1 for row in history)
     files = [row["file"] for row in rows_of(tmp_path / "run" / "predictions.csv") if row["split"] != "dev_last"]
     assert sorted(files) == sorted(map(str, data.rglob("*.png")))
-    [found] = Predictor(tmp_path / "run", "cpu").predict([data / "test" / "jazz" / "jazz.00009.png"])
-    assert found.probabilities.sum() == pytest.approx(1)
+    found = Predictor(tmp_path / "run", "cpu").predict(data / "test" / "jazz" / "jazz.00009.png")
+    assert found.p.sum() == pytest.approx(1)
 
 
 def watched(arguments, folder):

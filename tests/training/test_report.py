@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import spectrogram_of, write_picture, write_tree
+from tests.conftest import read_pictures, spectrogram_of, write_picture, write_tree
 from vision import train
-from vision.data.dataset import read_folder
 from vision.data.pixel_store import PixelStore
 from vision.reports import html, metrics, plots
 from vision.splits import leaks
@@ -120,12 +119,12 @@ def test_dark_where_it_did_not_look():
 def test_leaks_are_seen_by_name_and_by_pixels(tmp_path):
     write_tree(tmp_path / "train", 3)
     write_tree(tmp_path / "dev", 2, start=10)
-    clean = {split: read_folder(tmp_path / split, size=32) for split in ("train", "dev")}
+    clean = {split: read_pictures(tmp_path / split, size=32) for split in ("train", "dev")}
     assert leaks.compare(clean) == {"tracks": [], "equal_across": [], "equal_within": []}
     write_picture(tmp_path / "dev" / "blues" / "other.png", spectrogram_of("blues", 1))
     write_picture(tmp_path / "dev" / "jazz" / "jazz.00002_seg1.png", spectrogram_of("jazz", 77))
     write_picture(tmp_path / "train" / "metal" / "again.png", spectrogram_of("metal", 0))
-    found = leaks.compare({split: read_folder(tmp_path / split, size=32) for split in ("train", "dev")})
+    found = leaks.compare({split: read_pictures(tmp_path / split, size=32) for split in ("train", "dev")})
     assert found["tracks"] == ["jazz/jazz00002"]
     across = [[name.split("/")[-1] for name in pair] for pair in found["equal_across"]]
     assert across == [["blues.00001.png", "other.png"]]

@@ -8,9 +8,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from render.cli import progress
-from vision.data.borders import fit_border
 from vision.data.dataset import SpectrogramFolder
-from vision.data.folders import PICTURE_ENDINGS
+from vision.data.images import PICTURE_ENDINGS
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.label_issues import find_label_issues
 from vision.quality.near_duplicates import find_similar
 from vision.quality.picture_info import PictureInfo, picture_info
@@ -223,10 +223,9 @@ def inspect_folder(root, *, track_seconds=30.0, jobs=-1):
     named = [
         PictureInfo(Path(path).relative_to(root).as_posix(), folder.classes[label]) for path, label in folder.samples
     ]
-    remove_border = fit_border(paths)
+    preprocessor = Preprocessor(learn_input_spec(paths, track_seconds=track_seconds))
     calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-        delayed(picture_info)(path, traits, remove_border, track_seconds)
-        for path, traits in zip(paths, named, strict=True)
+        delayed(picture_info)(path, traits, preprocessor) for path, traits in zip(paths, named, strict=True)
     )
     looks = list(progress(calls, total=len(paths), desc="look", unit="picture"))
     shown = [number for number, look in enumerate(looks) if not look.problem and not look.blank]

@@ -220,7 +220,8 @@ def _scan(images, before):
     Pixels are hashed only where `before`, rows by file, has no hash of the same file.
     """
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import PICTURE_ENDINGS, hash_pictures
+    from vision.data.images import PICTURE_ENDINGS
+    from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)
     problems, rows, to_hash = [], [], []

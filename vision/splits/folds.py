@@ -41,7 +41,7 @@ def make_folds(
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from vision.data.folders import hash_pictures
+    from vision.data.survey import hash_pictures
     from vision.splits.groups import connected_components, look_up
     from vision.splits.keys import is_copy, track_key
 

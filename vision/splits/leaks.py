@@ -91,7 +91,7 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
         When `data` has fewer than two such folders.
     """
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import hash_pictures
+    from vision.data.survey import hash_pictures
 
     folders = find_splits(data)
     if len(folders) < 2:

@@ -14,10 +14,10 @@ from torch import nn
 from render.cli import progress as progress_bar
 from vision.data.dataset import Pictures
 from vision.data.pixel_store import to_pixels
-from vision.data.preprocess import InputSpec
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
+from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
 from vision.reports.tables import write_csv
@@ -103,7 +103,7 @@ class Optimisation:
 
 def learn(
     config: TrainConfig,
-    spec: InputSpec,
+    spec: ModelSpec,
     train: Pictures,
     dev: Pictures | None,
     context: RunContext,
@@ -115,7 +115,7 @@ def learn(
     ----------
     config : TrainConfig
         What to do.
-    spec : InputSpec
+    spec : ModelSpec
         What to build.
     train : Pictures
     dev : Pictures or None
@@ -190,7 +190,7 @@ def _class_weight(train: Pictures) -> torch.Tensor:
     return len(train.y) / (n_classes * counts)
 
 
-def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list, spec: InputSpec) -> None:
+def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list, spec: ModelSpec) -> None:
     epoch = history[-1]["epoch"]
     if best(history) == epoch:
         spec.about["kept_epoch"] = epoch

@@ -14,8 +14,8 @@ import numpy as np
 from render import atomic
 from render.cli import note_and_failure_lines
 from render.errors import MelvisionError, ParameterError
-from vision.data.borders import fit_border
 from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
 from vision.reports import metrics
 from vision.splits.folds import _select, make_folds
@@ -30,9 +30,9 @@ from vision.training.run import (
     check_genres,
     describe_run,
     fit,
-    make_recipe,
+    make_model_spec,
     pick_hardware,
-    reading,
+    read_spec,
     run_folder,
     versions,
 )  # fmt: skip
@@ -167,11 +167,9 @@ def _read(config: TrainConfig, images: str | Path) -> tuple[Pictures, dict[str, 
     if find_splits(images):
         raise MelvisionError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
     hardware = pick_hardware(config)
-    paths = list_pictures(images)
-    remove_border = fit_border(paths)
-    how = reading(config, paths)
-    pictures = read_folder(images, **how, remove_border=remove_border)
-    return pictures, {"remove_border": remove_border, "window": how["window"], "hardware": hardware}
+    spec = read_spec(config, list_pictures(images))
+    pictures = read_folder(images, Preprocessor(spec))
+    return pictures, {"spec": replace(spec, channels=pictures.x.channels), "hardware": hardware}
 
 
 def run_fold(
@@ -191,7 +189,7 @@ def run_fold(
     numbers : (list of int, list of int)
         Which to train on and which to score; from `make_folds`.
     how : dict
-        ``remove_border`` and ``window``: how they were read; ``hardware``, from `pick_hardware`.
+        ``spec``, how they were read, and ``hardware``, from `pick_hardware`.
     context : RunContext
         Its folder is that of this fold.
 
@@ -211,7 +209,7 @@ def run_fold(
             raise MelvisionError(f"{out}: was done with other settings or pictures; choose another folder")
         return np.array(earlier["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
-    spec = make_recipe(config, train, how["remove_border"], how["window"], dict(about))
+    spec = make_model_spec(config, train, how["spec"], dict(about))
     _, model = learn(config, spec, train, None, context, read_state(out, about, context.say))
     probabilities = predict_proba(model, held_out.x).double().numpy()
     with atomic.replacing(done, "w", encoding="utf-8") as file:

@@ -5,8 +5,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +16,13 @@ from render import atomic
 from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
-from vision.data.borders import fit_border
 from vision.data.dataset import Pictures, list_pictures, read_folder
-from vision.data.preprocess import InputSpec, median_seconds
+from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
 from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
+from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
 from vision.reports.tables import write_csv
@@ -38,49 +38,50 @@ from vision.training.state import read_state, threads_before
 LAST = "dev_last"
 
 
-def reading(config, paths):
-    """How a config says that pictures are read: keyword arguments of `pictures.read_folder`."""
-    seconds = median_seconds(paths, config.track_seconds)
-    # A window longer than most tracks would be filled by repeating them.
-    window = min(config.window, seconds) if config.window else None
-    channels = {"auto": None, "levels": 1, "rgb": 3}[config.input]
-    return {"size": config.size, "window": window, "track_seconds": config.track_seconds, "channels": channels}
+def read_spec(config: TrainConfig, paths: Sequence[str]) -> InputSpec:
+    """Learn from the train pictures how the input is made, as a config asks for it: `InputSpec`."""
+    return learn_input_spec(
+        paths,
+        size=config.size,
+        window=config.window or None,
+        track_seconds=config.track_seconds,
+        channels={"auto": None, "levels": 1, "rgb": 3}[config.input],
+    )
 
 
-def read_data(config, cache=None, share=None):
+def read_data(
+    config: TrainConfig, cache: Path | None = None, share: str | None = None
+) -> tuple[dict[str, Pictures], InputSpec]:
     """Read the train, dev and test folders.
 
     Parameters
     ----------
-    config : Config
-        Says which and how.
+    config : TrainConfig
+        Which and how.
     cache : Path, optional
         Folder for what does not fit into memory.
     share : str, optional
-        Put all of it into files there, whose names begin so, for other processes.
+        Put all of it into files there whose names begin with this, for other processes to map.
 
     Returns
     -------
     sets : dict of str to Pictures
         Train, dev and, where there is one, test; with one list of classes and as many channels.
-    remove_border : transforms.RemoveBorder
-        Fitted on the train pictures.
-    window : float or None
-        Seconds that the network takes at once; None is a whole track.
+    spec : InputSpec
+        How they were read, learned from the train pictures.
     """
     folders = train_splits(config.data)
-    paths = list_pictures(folders["train"])
-    remove_border = fit_border(paths)
-    how, classes, sets = reading(config, paths), None, {}
+    spec = read_spec(config, list_pictures(folders["train"]))
+    classes, sets = None, {}
     for split, folder in folders.items():
-        how["share"] = cache / f"{share}{split}" if share else None
-        sets[split] = read_folder(folder, **how, remove_border=remove_border, classes=classes, cache=cache)
-        classes, how["channels"] = sets[split].classes, sets[split].x.channels
+        path = cache / f"{share}{split}" if share else None
+        sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
+        classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
     check_genres(sets["train"], folders["train"])
-    return sets, remove_border, how["window"]
+    return sets, spec
 
 
-def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple:
+def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple[dict[str, Pictures], InputSpec]:
     """As `read_data`, once per host: its first process decodes into files, the others map them."""
     share = f".pictures-{distributed.rank}-" if distributed.world > 1 else None
     try:
@@ -103,15 +104,12 @@ def check_genres(train: Pictures, folder: str | Path) -> None:
         raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
 
 
-def make_recipe(config, train, remove_border, window, about):
-    """Describe the model for this data; pixel figures are those of the train pictures."""
+def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about: dict[str, Any]) -> ModelSpec:
+    """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
     mean, std = train.x.mean_and_std()
-    model = {"name": config.model, "channels": train.x.channels, "size": config.size, "mean": mean, "std": std}
-    model["dropout"] = config.dropout
-    model["texture"] = len(train_windows(train.x)) if config.texture else 0
-    seconds = train.seconds or config.track_seconds
-    frames = remove_border.frames
-    return InputSpec(train.classes, model, frames, train.render, seconds, window, train.drawn, about)
+    texture = len(train_windows(train.x)) if config.texture else 0
+    model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
+    return ModelSpec(train.classes, model, spec, about)
 
 
 def fingerprint(sets: dict[str, Pictures]) -> str:
@@ -295,7 +293,7 @@ def fit(
 
 def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: bool) -> TrainResult:
     out, distributed = context.out, context.distributed
-    sets, remove_border, window = _read_once(config, out, distributed)
+    sets, input_spec = _read_once(config, out, distributed)
     notes = [note for pictures in sets.values() for note in pictures.notes]
     problems = [problem for pictures in sets.values() for problem in pictures.problems]
     for line in note_and_failure_lines(notes, problems):
@@ -305,7 +303,7 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     where += f", {distributed.world} processes" if distributed.world > 1 else ""
     context.say(f"{counts} pictures of {len(sets['train'].classes)} genres; {where}")
     about = describe_run(config, hardware, sets, distributed.world) | {"versions": versions()}
-    spec = make_recipe(config, sets["train"], remove_border, window, about)
+    spec = make_model_spec(config, sets["train"], input_spec, about)
     # The first process reads for all: it may put a damaged file out of the way.
     state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
     if state is None and distributed.is_first:
@@ -320,9 +318,9 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
 
 def _finish(out, device, sets, history, last):
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
-    model, recipe = checkpoint.load(out)
-    recipe.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
-    checkpoint.save(out / "model.pt", model, recipe)
+    model, spec = checkpoint.load(out)
+    spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
+    checkpoint.save(out / "model.pt", model, spec)
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
@@ -330,7 +328,7 @@ def _finish(out, device, sets, history, last):
     scores["kept_epoch"] = best(history)
     judged = "test" if "test" in sets else "dev"
     write_run(
-        out, scores=scores, history=history, about=predictor.recipe.about, judged=judged, sets=sets,
+        out, scores=scores, history=history, about=predictor.about, judged=judged, sets=sets,
         probabilities=probabilities, look=lambda x, label: saliency(predictor, x, label),
     )  # fmt: skip
     with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
