@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from render.atomic import write_csv
 from render.cli import progress as progress_bar
 from vision.data.dataset import Pictures
 from vision.data.pixel_store import to_pixels
@@ -20,7 +21,6 @@ from vision.models import checkpoint
 from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
-from vision.reports.tables import write_csv
 from vision.training.augment import Augmentation, make_augmentations, window_options
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
@@ -195,7 +195,8 @@ def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
     if best(history) == epoch:
         spec.about["kept_epoch"] = epoch
         checkpoint.save(out / "model.pt", model, spec)
-    write_csv(out / "history.csv", [name for name in HISTORY if name in history[0]], history)
+    columns = [name for name in HISTORY if name in history[0]]
+    write_csv(out / "history.csv", columns, ([row[name] for name in columns] for row in history))
     write_state(out, model, optimizer, history, spec.about)
 
 

@@ -1,6 +1,5 @@
 """One training for each of several seeds, or for each fold of a cross-validation."""
 
-import csv
 import json
 import logging
 import shutil
@@ -18,13 +17,14 @@ from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
 from vision.reports import metrics
+from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
 from vision.splits.folds import _select, make_folds
 from vision.splits.groups import merge_groups, read_groups
 from vision.splits.leaks import find_splits
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
-from vision.training.report import mean_line, spread, write_pooled
+from vision.training.report import PooledResult, write_pooled
 from vision.training.run import (
     LAST,
     check_genres,
@@ -54,7 +54,7 @@ class CrossValidationResult:
     run : Path
         Folder of the results.
     accuracy : dict
-        Mean, standard deviation and interval over the folds, and their values; see `report.spread`.
+        Mean, standard deviation and interval over the folds, and their values; see `metrics.mean_and_interval`.
     scores : dict
         Of all held-out tracks together; see `metrics.score`.
     problems : list of str
@@ -137,13 +137,15 @@ def cross_validate(
             total[numbers[1]] += probabilities
             accuracies.append(metrics.score(pictures.y[numbers[1]].numpy(), probabilities)["accuracy"])
             say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracies[-1]:.3f} of {len(numbers[1])}")
-    accuracy, scored = spread(accuracies), np.flatnonzero(total.sum(axis=1))
+    accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
     about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
-    about |= {"groups": [str(path) for path in groups] or None, "versions": versions()}
-    _report_folds(out, pictures, scored, total[scored] / repeats, accuracy, about)
+    about |= {"groups": [str(path) for path in groups], "versions": versions()}
+    paths = [pictures.paths[number] for number in scored]
+    predictions = SplitPredictions(paths, pictures.y[scored].numpy(), total[scored] / repeats)
+    _report_folds(out, predictions, pictures.classes, accuracy, about)
     for folder in done:
         shutil.rmtree(folder)
-    scores = metrics.score(pictures.y[scored].numpy(), total[scored] / repeats)
+    scores = metrics.score(predictions.y, predictions.probabilities)
     return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
 
 
@@ -212,28 +214,27 @@ def run_fold(
     spec = make_model_spec(config, train, how["spec"], dict(about))
     _, model = learn(config, spec, train, None, context, read_state(out, about, context.say))
     probabilities = predict_proba(model, held_out.x).double().numpy()
-    with atomic.replacing(done, "w", encoding="utf-8") as file:
-        json.dump({"about": about, "probabilities": probabilities.tolist()}, file)
+    atomic.write_json(done, {"about": about, "probabilities": probabilities.tolist()}, indent=None)
     for name in ("model.pt", "last.pt", "before.pt"):
         (out / name).unlink(missing_ok=True)
     return probabilities
 
 
 def _report_folds(
-    out: Path, pictures: Pictures, scored: np.ndarray, probabilities: np.ndarray, accuracy: dict, about: dict
+    out: Path, predictions: SplitPredictions, classes: list[str], accuracy: dict[str, Any], about: dict[str, Any]
 ) -> None:
-    """Write the report of a cross-validation; `scored` are the numbers of the pictures that were held out."""
+    """Write the report of a cross-validation, of all held-out tracks."""
     what = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
-    named = " and ".join(Path(path).name for path in about["groups"] or ())
+    named = " and ".join(Path(path).name for path in about["groups"])
     what += f", groups of {named}" if named else ", duplicates kept together"
-    lines = [mean_line(f"Accuracy over {what}", accuracy)]
+    lines = [summary_line(f"Accuracy over {what}", accuracy)]
     lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
     headline = f"{accuracy['mean']:.1%} of tracks right over {what} (standard deviation {accuracy['std']:.1%})"
-    write_pooled(
-        out, title=f"held-out tracks of {what}", headline=headline, lines=lines, y=pictures.y[scored].numpy(),
-        probabilities=probabilities, paths=[pictures.paths[number] for number in scored],
-        classes=pictures.classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
+    result = PooledResult(
+        title=f"held-out tracks of {what}", headline=headline, lines=lines, predictions=predictions,
+        classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
     )  # fmt: skip
+    write_pooled(out, result)
 
 
 def read_seeds(out: str | Path) -> tuple[TrainConfig, list[int]]:
@@ -261,7 +262,7 @@ class SeedsResult:
     run : Path
         Folder of the runs, ``seed-0`` and so on.
     scores : dict or None
-        Accuracy over the seeds, see `report.spread`, by ``"dev"``, ``"dev_last"`` and, where there is one,
+        Accuracy over the seeds, see `metrics.mean_and_interval`, by ``"dev"``, ``"dev_last"`` and, where there is one,
         ``"test"``; None in all but the first of several processes.
     together : dict or None
         Scores of the mean of all models' probabilities; see `metrics.score`.
@@ -313,8 +314,7 @@ def fit_seeds(
     with Distributed() as distributed, run_folder(config, out, resume, distributed) as folder:
         context = RunContext(folder, pick_hardware(config, distributed).device, distributed, progress)
         if distributed.is_first:
-            with atomic.replacing(folder / SEEDS_FILE, "w", encoding="utf-8") as file:
-                json.dump({"seeds": list(seeds), "config": asdict(config)}, file, indent=1)
+            atomic.write_json(folder / SEEDS_FILE, {"seeds": list(seeds), "config": asdict(config)})
         problems, notes = [], []
         for seed in seeds:
             of_seed = folder / f"seed-{seed}"
@@ -329,41 +329,34 @@ def fit_seeds(
         return SeedsResult(folder, *_report_seeds(folder, seeds, config), problems, notes)
 
 
-def _predictions(folder: Path, split: str) -> tuple:
-    """Files, labels and probabilities of a run's ``predictions.csv``."""
-    with open(folder / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    classes = list(rows[0])[4:]
-    y = np.array([classes.index(row["genre"]) for row in rows])
-    return [row["file"] for row in rows], y, np.array([[float(row[name]) for name in classes] for row in rows]), classes
-
-
 def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the report of all seeds; returns their accuracies, and the scores of all of them together."""
     folders = [out / f"seed-{seed}" for seed in seeds]
     scores = [json.loads((folder / "metrics.json").read_text("utf-8")) for folder in folders]
     judged = "test" if "test" in scores[0] else LAST
-    summary = {split: spread([found[split]["accuracy"] for found in scores]) for split in ("dev", LAST)}
-    if judged == "test":
-        summary["test"] = spread([found["test"]["accuracy"] for found in scores])
-    found = [_predictions(folder, judged) for folder in folders]
-    paths, y, _, classes = found[0]
-    probabilities = np.mean([p for _, _, p, _ in found], axis=0)
+    summary = {
+        split: metrics.mean_and_interval([of_seed[split]["accuracy"] for of_seed in scores])
+        for split in dict.fromkeys(["dev", LAST, judged])
+    }
+    predictions = [read_split_predictions(folder / "predictions.csv", judged) for folder in folders]
+    (paths, y, _), classes = predictions[0]
+    probabilities = np.mean([of_seed.probabilities for of_seed, _ in predictions], axis=0)
     together = metrics.score(y, probabilities)
     named = {"dev": "dev, kept epochs (optimistic: dev chose them)", LAST: "dev, last epochs", "test": "test"}
-    lines = [mean_line(named[split], scores) for split, scores in summary.items()]
+    lines = [summary_line(named[split], scores) for split, scores in summary.items()]
     low, high = together["interval"]
     lines.append(
         f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {together['accuracy']:.3f} "
         f"(95 % {low:.3f} to {high:.3f})"
     )
-    about = {"config": asdict(config), "seeds": seeds, "versions": versions()}
+    about = {"config": asdict(config), "seeds": list(seeds), "versions": versions()}
     side = judged.split("_")[0]
     headline = f"{summary[judged]['mean']:.1%} of {len(y)} {side} tracks right, mean of {len(seeds)} seeds"
     headline += f"; {together['accuracy']:.1%} together"
-    write_pooled(
-        out, title=f"{side} tracks, all seeds together", headline=headline, lines=lines, y=y,
-        probabilities=probabilities, paths=paths, classes=classes, summary=summary | {"judged": judged}, about=about,
-        note=config.note,
+    result = PooledResult(
+        title=f"{side} tracks, all seeds together", headline=headline, lines=lines,
+        predictions=SplitPredictions(paths, y, probabilities), classes=classes,
+        summary=summary | {"judged": judged}, about=about, note=config.note,
     )  # fmt: skip
+    write_pooled(out, result)
     return summary, together

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from render import atomic
 from render.cli import note_and_failure_lines
@@ -25,13 +25,12 @@ from vision.models import checkpoint
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
-from vision.reports.tables import write_csv
 from vision.splits.leaks import train_splits
 from vision.training.calibration import calibrate
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, best, learn
-from vision.training.report import write_run
+from vision.training.report import RunResult, write_run
 from vision.training.state import read_state, threads_before
 
 #: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
@@ -307,8 +306,7 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     # The first process reads for all: it may put a damaged file out of the way.
     state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
     if state is None and distributed.is_first:
-        with atomic.replacing(out / "config.json", "w", encoding="utf-8") as file:
-            json.dump(about, file, indent=1)
+        atomic.write_json(out / "config.json", about)
         _write_split(out, sets)
     history, last = learn(config, spec, sets["train"], sets["dev"], context, state)
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
@@ -316,7 +314,9 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     return TrainResult(out, scores, history, problems, notes)
 
 
-def _finish(out, device, sets, history, last):
+def _finish(
+    out: Path, device: torch.device, sets: dict[str, Pictures], history: list[dict[str, Any]], last: nn.Module
+) -> dict[str, Any]:
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, spec = checkpoint.load(out)
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
@@ -326,22 +326,20 @@ def _finish(out, device, sets, history, last):
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
     scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
-    judged = "test" if "test" in sets else "dev"
-    write_run(
-        out, scores=scores, history=history, about=predictor.about, judged=judged, sets=sets,
-        probabilities=probabilities, look=lambda x, label: saliency(predictor, x, label),
-    )  # fmt: skip
-    with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
-        json.dump(scores, file, indent=1)
+    result = RunResult(
+        scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
+    )
+    write_run(out, result)
+    atomic.write_json(out / "metrics.json", scores)
     for name in ("last.pt", "before.pt"):
         (out / name).unlink(missing_ok=True)
     return scores
 
 
-def _write_split(out, sets):
+def _write_split(out: Path, sets: dict[str, Pictures]) -> None:
     rows = [
-        {"split": split, "genre": pictures.classes[label], "file": path}
+        [split, pictures.classes[label], path]
         for split, pictures in sets.items()
         for path, label in zip(pictures.paths, pictures.y.tolist(), strict=True)
     ]
-    write_csv(out / "split.csv", ["split", "genre", "file"], rows)
+    atomic.write_csv(out / "split.csv", ["split", "genre", "file"], rows)
