@@ -212,7 +212,7 @@ def _context(result: RunResult) -> dict[str, Any]:
     """The variables of ``run.html``, less the title and the plots."""
     split, scores, about = result.split, result.scores, result.about
     pictures, probabilities = result.sets[split], result.probabilities[split]
-    y, classes, config = pictures.y.numpy(), pictures.classes, TrainConfig(**about["config"])
+    y, classes, config = pictures.y.numpy(), pictures.classes, TrainConfig.from_dict(about["config"])
     headline = f"{scores[split]['accuracy']:.1%} of {len(y)} {split} tracks correct"
     headline += f"; chance level for {len(classes)} genres: {1 / len(classes):.0%}."
     if split == "dev":
