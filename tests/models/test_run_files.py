@@ -17,7 +17,7 @@ def test_tracks_of_a_run_of_its_model_and_of_seeds(tmp_path):
         assert run_files.trained_tracks(run) == {("jazz", "jazz00001")}
 
 
-@pytest.mark.parametrize("content", [None, b"a,b\n1,2\n"])
+@pytest.mark.parametrize("content", [None, b"", b"a,b\n1,2\n"])
 def test_an_unknown_training_set_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "split.csv").write_bytes(content)

@@ -62,7 +62,10 @@ def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
     # All seeds are trained on the same split.
     path = next(iter(seed_files(folder, SPLIT)), folder / SPLIT)
     try:
-        return {(row["genre"], track_key(row["file"])) for row in read_csv(path) if row["split"] == "train"}
+        rows = [row for row in read_csv(path) if row["split"] == "train"]
+        if not rows:
+            raise KeyError("train")
+        return {(row["genre"], track_key(row["file"])) for row in rows}
     except (OSError, KeyError, csv.Error):
         raise MelvisionError(
             f"{path}: is missing or damaged, so it is unknown what the model was trained on, and it cannot judge the "
