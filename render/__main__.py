@@ -1,11 +1,12 @@
 """Command line: ``python -m render genres/``."""
 
 import argparse
+import collections
 import dataclasses
 import sys
 import time
 
-from render.cli import command, one_line
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
 from render.settings import Settings
 
@@ -85,15 +86,9 @@ def main(argv=None):
         shard=args.shard, scheduler=args.scheduler,
     )  # fmt: skip
     seconds = time.monotonic() - start
-    for note in notes:
-        print(f"note: {one_line(note)}", file=sys.stderr)
-    counts = dict.fromkeys(["drawn", "fresh", "failed"], 0)
-    for result in results:
-        counts[result.status] += 1
-        if result.message:
-            word = "failed" if result.status == "failed" else "note"
-            copy = f" (copy {result.track.copy})" if result.track.copy else ""
-            print(one_line(f"{word}: {result.track.path}{copy}: {result.message}"), file=sys.stderr)
+    counts = collections.Counter(result.status for result in results)
+    notes += [str(result) for result in results if result.message and result.status != "failed"]
+    print_notes_and_failures(notes, [str(result) for result in results if result.status == "failed"])
     what = "pictures" if args.augment else "tracks"
     rate = f" ({counts['drawn'] / seconds:.1f} {what} a second)" if counts["drawn"] else ""
     print(

@@ -1,21 +1,24 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files atomically: a reader sees the old file or the new one, never half of one."""
 
 import contextlib
+import csv
+import json
 import os
 import secrets
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, Any
 
-#: Temporary neighbours are named with this; they are hidden, so no scan takes one for a result.
+#: Prefix of the temporary files. They are hidden, so no scan of a folder takes one for a result.
 PREFIX = ".melvision-"
 
 
 @contextlib.contextmanager
-def replacing(path, mode="wb", **kwargs):
-    """Open a temporary file beside `path` that takes its place when the block ends well.
+def replacing(path: str | Path, mode: str = "wb", **kwargs: Any) -> Iterator[IO]:
+    """Open a temporary file beside `path` that replaces it when the block ends without an error.
 
-    An error, a full disk or a kill inside the block leaves whatever stood at `path` as it was.
-    Missing folders are made.
+    An error, a full disk or a kill inside the block leaves `path` as it was. Missing folders are made.
 
     Parameters
     ----------
@@ -52,13 +55,81 @@ def replacing(path, mode="wb", **kwargs):
         raise
 
 
-def clear_leftovers(folder, older_than=3600.0):
-    """Delete the temporary files that killed runs left in `folder`.
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file as UTF-8, with its line endings as they are.
+
+    File names may hold bytes that are not valid UTF-8: they are written back as those bytes.
 
     Parameters
     ----------
-    folder : Path
-        Looked at without its sub-folders.
+    path : str or Path
+        The file to write or replace.
+    text : str
+        All of its content.
+
+    Raises
+    ------
+    OSError
+        As `replacing`.
+    """
+    with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.write(text)
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write or replace.
+    value : object
+        What `json.dumps` takes.
+    indent : int, optional
+        Spaces a level; None puts everything on one line.
+
+    Raises
+    ------
+    OSError
+        As `replacing`.
+    """
+    write_text(path, json.dumps(value, indent=indent))
+
+
+def write_csv(
+    path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]], *, lineterminator: str = "\r\n"
+) -> None:
+    """Write a CSV table, encoded as `write_text` does.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write or replace.
+    header : sequence of str
+        Names of the columns.
+    rows : iterable of sequences
+        Cells in the order of the header.
+    lineterminator : str
+        RFC 4180 and Python's `csv` end lines with ``"\\r\\n"``.
+
+    Raises
+    ------
+    OSError
+        As `replacing`.
+    """
+    with replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator=lineterminator)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def clear_leftovers(folder: str | Path, older_than: float = 3600.0) -> None:
+    """Delete the temporary files that killed runs left in `folder`, not in its sub-folders.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where to look.
     older_than : float, in seconds
         Younger ones may belong to a run that is still going.
     """

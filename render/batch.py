@@ -12,7 +12,7 @@ import numpy as np
 from render import atomic, audio, augment, figure, png, spectrogram, stack, workers
 from render.cli import progress
 from render.errors import MelvisionError
-from render.tracks import Track, find_tracks
+from render.tracks import Track, find_tracks, folder_notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Result:
     track: Track
     status: str
     message: str = ""
+
+    def __str__(self) -> str:
+        copy = f" (copy {self.track.copy})" if self.track.copy else ""
+        return f"{self.track.path}{copy}: {self.message}"
 
 
 def picture_path(track, out):
@@ -262,8 +266,7 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
     tracks, empty, stray = find_tracks(genres)
-    notes = [f"{Path(genres) / genre}: no audio file in this genre folder" for genre in empty]
-    notes += [f"{path}: lies outside a genre folder, not drawn" for path in stray]
+    notes = folder_notes(genres, empty, stray)
     try:
         for genre in sorted({track.genre for track in tracks}):
             (Path(out) / genre).mkdir(parents=True, exist_ok=True)

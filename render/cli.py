@@ -1,31 +1,35 @@
-"""What the command lines of both packages share: how to fail and how to show progress."""
+"""What all commands share: exit codes, one-line errors, notes, failures and progress."""
 
 import functools
 import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from render.errors import MelvisionError, ParameterError
 
-
-def one_line(text):
-    """`text` with its line breaks and other control characters shown as escapes: file names may hold any."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], str(text))
+Item = TypeVar("Item")
 
 
-def command(main):
-    """Decorate a ``main(argv=None) -> int`` so that a user's mistake ends in one line.
+def one_line(text: object) -> str:
+    """Return `text` with line breaks and other control characters escaped: file names may hold any."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], str(text))
 
-    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for an `MelvisionError` or a
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Decorate a ``main(argv=None) -> int`` so that a user's mistake is reported in one line.
+
+    Exit codes: what `main` returns (0 done, 1 done with failures listed), 2 for a `MelvisionError` or a
     path that cannot be read or written, 130 after Ctrl-C and 141 when the reader of a pipe has gone,
-    as shells do.
+    as in shells.
     """
 
     @functools.wraps(main)
-    def wrapped(argv=None):
-        # A file name may hold bytes that are no text in this terminal's encoding: show them as
-        # escapes instead of dying over a message.
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        # A file name may hold bytes that this terminal cannot show: print them as escapes instead of
+        # failing with a UnicodeEncodeError.
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -41,7 +45,7 @@ def command(main):
             print("interrupted; what was finished is kept", file=sys.stderr)
             return 130
         except BrokenPipeError:
-            # The reader (`| head`) has gone; point stdout at nothing so that exit does not complain.
+            # The reader (`| head`) has gone; point stdout at /dev/null so that Python's flush at exit does not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 141
         except OSError as error:
@@ -52,21 +56,40 @@ def command(main):
     return wrapped
 
 
-def progress(iterable, *, total, desc, unit, every=10.0):
-    """Yield from `iterable`, showing how far it is.
+def note_and_failure_lines(notes: Iterable[object], failures: Iterable[object]) -> list[str]:
+    """Return ``note: ...`` and ``failed: ...`` lines, the notes first.
+
+    Parameters
+    ----------
+    notes : iterable
+        What the user should know though nothing failed, such as ``"PATH: reason"``.
+    failures : iterable
+        What could not be used or done, such as ``"PATH: reason"``.
+    """
+    return [f"note: {one_line(note)}" for note in notes] + [f"failed: {one_line(failure)}" for failure in failures]
+
+
+def print_notes_and_failures(notes: Iterable[object] = (), failures: Iterable[object] = ()) -> None:
+    """Print `note_and_failure_lines` to standard error at once."""
+    for line in note_and_failure_lines(notes, failures):
+        print(line, file=sys.stderr, flush=True)
+
+
+def progress(iterable: Iterable[Item], *, total: int, desc: str, unit: str, every: float = 10.0) -> Iterator[Item]:
+    """Yield from `iterable` and show the progress on standard error.
 
     A tqdm bar on a terminal; elsewhere (a log file, CI) one plain line every `every` seconds.
 
     Parameters
     ----------
     iterable : iterable
-        What to go through.
+        What to iterate over.
     total : int
         How many items it has.
     desc, unit : str
-        What is being done, and to what ("track" is shown as tracks a second).
+        The label and what is counted, such as ``"draw"`` and ``"track"``.
     every : float, in seconds
-        How often the plain line appears.
+        Interval between plain lines.
     """
     if sys.stderr.isatty():
         from tqdm import tqdm

@@ -20,9 +20,9 @@ import numpy as np
 
 from render import atomic, workers
 from render.audio import AudioError, content_hash, decode
-from render.cli import command, progress
+from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError
-from render.tracks import find_tracks
+from render.tracks import find_tracks, folder_notes
 
 SPREAD = "chroma_stft rms spectral_centroid spectral_bandwidth rolloff zero_crossing_rate harmony perceptr".split()
 #: Kaggle's, in Kaggle's order.
@@ -276,8 +276,7 @@ def main(argv=None):
     out = args.out or f"features_{length:g}_sec.csv"
     start = time.monotonic()
     tracks, empty, stray = find_tracks(args.genres)
-    for path in [*(Path(args.genres, genre) for genre in empty), *stray]:
-        print(f"note: {path}: " + ("lies outside a genre" if path in stray else "no audio in it"), file=sys.stderr)
+    print_notes_and_failures(folder_notes(args.genres, empty, stray))
     made = {"sr": args.sr, "segment": args.segment, "librosa": importlib.metadata.version("librosa")}
     try:
         results = measure_folder(tracks, args.genres, out, made, jobs=args.jobs, force=args.force)
@@ -285,9 +284,10 @@ def main(argv=None):
         raise MelvisionError(
             f"{out}: cannot be written ({error.strerror or error}); choose another file with -o"
         ) from None
-    for track, (status, entry) in zip(tracks, results, strict=True):
-        if status == "failed":
-            print(f"failed: {track.path}: {entry}", file=sys.stderr)
+    outcomes = zip(tracks, results, strict=True)
+    print_notes_and_failures(
+        failures=[f"{track.path}: {why}" for track, (status, why) in outcomes if status == "failed"]
+    )
     n = Counter(status for status, _ in results)
     told = f"{n['measured']} measured, {n['fresh']} fresh already, {n['failed']} failed"
     print(f"{len(tracks)} tracks: {told} in {time.monotonic() - start:.1f} s -> {out}")

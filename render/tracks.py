@@ -110,3 +110,17 @@ def find_tracks(root):
             f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)"
         )
     return tracks, empty, stray
+
+
+def folder_notes(root: str | Path, empty: list[str], stray: list[Path]) -> list[str]:
+    """Return a line for each genre folder and file that `find_tracks` skipped.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that was searched.
+    empty, stray : list of str, list of Path
+        As `find_tracks` returned them.
+    """
+    notes = [f"{Path(root) / genre}: no audio file in this genre folder" for genre in empty]
+    return notes + [f"{path}: lies outside a genre folder; skipped" for path in stray]

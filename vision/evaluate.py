@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -23,7 +24,7 @@ def get_parser():
     parser.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
                         "model from this folder (default: cut each by its own edges)")  # fmt: skip
     parser.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions of every picture")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
     return parser
@@ -50,8 +51,8 @@ def _find_pictures(args, about):
 
 def _trained_on(run, pictures):
     """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
+    from vision.models.run_files import trained_tracks
     from vision.splits.keys import track_key
-    from vision.splits.leaks import trained_tracks
 
     try:
         train = trained_tracks(run)
@@ -75,16 +76,13 @@ def main(argv=None):
     if args.learn_margins:
         predictor.learn_margins(list_pictures(folder))
     pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
-    for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
-        print(line, file=sys.stderr)
+    print_notes_and_failures(pictures.notes, pictures.problems)
     trained = _trained_on(args.run, pictures)
     if trained is None:
-        print(f"note: no split.csv beside {args.run}: whether it was trained on these cannot be told", file=sys.stderr)
+        print_notes_and_failures([f"no split.csv beside {args.run}; these tracks may be in its training set"])
     elif trained:
-        print(
-            f"note: {trained} of {len(pictures.y)} tracks are in the training set; this score is optimistic",
-            file=sys.stderr,
-        )
+        note = f"{trained} of {len(pictures.y)} tracks are in the training set; this score is optimistic"
+        print_notes_and_failures([note])
     probabilities = predictor.probabilities(pictures.x)
     y = pictures.y.numpy()
     scores = metrics.score(y, probabilities)

@@ -7,6 +7,7 @@ import sys
 
 from render.cli import command
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -24,7 +25,7 @@ def get_parser():
     parser.add_argument("run", help="run folder of vision.train, a folder of seeds, or an exported .onnx file")
     parser.add_argument("--input", metavar="NAME", help="microphone, by its name or number in python -m sounddevice")
     parser.add_argument("--json", action="store_true", help="print a JSON object a line, with all probabilities")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     return parser
 
 

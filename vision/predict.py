@@ -5,8 +5,9 @@ import json
 import os
 import sys
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -27,7 +28,7 @@ def get_parser():
     )  # fmt: skip
     parser.add_argument("--csv", metavar="FILE", help="also write all probabilities, a line a file")
     parser.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     parser.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
                         "model from these files (default: cut each by its own edges)")  # fmt: skip
     parser.add_argument("--timeline", action="store_true", help="also say which stretch of each file is which genre")
@@ -154,7 +155,7 @@ def _predict_stream(args):
     except stream.UNUSABLE as error:
         raise MelvisionError(f"standard input: {error}") from None
     if pcm.note:
-        print(f"note: standard input {pcm.note}", file=sys.stderr)
+        print_notes_and_failures([f"standard input {pcm.note}"])
     if not n:
         seconds = predictor.preprocessor.settings.n_fft / predictor.preprocessor.settings.sr
         raise MelvisionError(f"standard input: too short; expected {seconds:.3f} s or more")

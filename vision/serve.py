@@ -6,8 +6,9 @@ import importlib.util
 import os
 import sys
 
-from render.cli import command
+from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
+from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -44,7 +45,7 @@ def get_parser():
     parser.add_argument("--port", type=int, default=8765, help="default: %(default)s; 0 takes a free one")
     parser.add_argument("--max-mb", type=float, default=100, help="largest request (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=3600, help="longest track (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
+    add_device_flag(parser)
     return parser
 
 
@@ -74,8 +75,10 @@ def _read_score(run):
     import json
     from pathlib import Path
 
+    from vision.models import run_files
+
     try:
-        metrics = json.loads((Path(run) / "metrics.json").read_text("utf-8"))
+        metrics = json.loads((Path(run) / run_files.METRICS).read_text("utf-8"))
         split = "test" if "test" in metrics else "dev"
         return f"right for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
     except (OSError, ValueError, KeyError, TypeError):
@@ -122,7 +125,7 @@ def main(argv=None):
         shown = socket.gethostname() if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
         print(f"http://{shown}:{port}/  (Ctrl-C stops it)", flush=True)
         if public:
-            print("note: everybody who can reach this machine can use it", file=sys.stderr)
+            print_notes_and_failures(["everybody who can reach this machine can use it"])
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
         leave = server.handle_exit
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from render.cli import command, progress
+from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError
 
 
@@ -115,3 +115,10 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
 def test_progress_over_nothing(capsys, total):
     assert list(progress([], total=total, desc="render", unit="track", every=0)) == []
     assert capsys.readouterr().err == ""
+
+
+def test_notes_come_before_failures_a_line_each(capsys):
+    print_notes_and_failures(["a\nb: is silent"], [MelvisionError("c: is damaged")])
+    captured = capsys.readouterr()
+    assert captured.err == "note: a\\nb: is silent\nfailed: c: is damaged\n"
+    assert captured.out == ""

@@ -1,0 +1,24 @@
+"""What several commands of vision share. Imports neither torch nor numpy, so ``--help`` is quick."""
+
+import argparse
+import sys
+
+DEVICE_HELP = "cuda, mps or cpu (default: the first that is available)"
+
+
+def add_device_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, help: str = DEVICE_HELP) -> None:
+    """Add ``--device``, as `vision.inference.device.pick_device` takes it.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser or argument group
+        Where to add it.
+    help : str
+        Its help text.
+    """
+    parser.add_argument("--device", default="auto", help=help)
+
+
+def show_progress(line: str) -> None:
+    """Print a line that the library gave to ``progress=``; notes and failures go to standard error."""
+    print(line, file=sys.stderr if line.startswith(("note: ", "failed: ")) else sys.stdout, flush=True)
