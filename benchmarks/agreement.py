@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vision.data.borders import fit_border
+from vision.data.colormaps import read_levels
 from vision.data.dataset import list_pictures
 from vision.data.images import load
 from vision.data.preprocess import (
-    ToInput,
     redraw,
+    resize,
+    to_tensor,
 )
+from vision.data.survey import fit_border
 
 
 def main():
@@ -26,18 +28,17 @@ def main():
     parser.add_argument("ours", type=Path)
     parser.add_argument("theirs", type=Path)
     args = parser.parse_args()
-    to_input = ToInput()
     remove_border = fit_border(list_pictures(args.theirs))
     rows = []
     for path in map(Path, list_pictures(args.ours)):
         other = args.theirs / path.relative_to(args.ours)
         if not other.exists():
             continue
-        ours = load(path)
-        raw = np.asarray(Image.fromarray(np.asarray(ours), "L").resize((224, 224), Image.Resampling.BILINEAR), float)
-        theirs = remove_border(load(other))
-        ours = redraw(ours, theirs.size)
-        ours, theirs = (to_input(image)[0].numpy().astype(float) for image in (ours, theirs))
+        ours = read_levels(load(path))[0]
+        raw = np.asarray(Image.fromarray(ours, "L").resize((224, 224), Image.Resampling.BILINEAR), float)
+        theirs = read_levels(remove_border(load(other)))[0]
+        ours = redraw(ours, theirs.shape[::-1])
+        ours, theirs = (resize(to_tensor(x), 224, 224)[0].numpy().astype(float) for x in (ours, theirs))
         correlation = np.corrcoef(ours.ravel(), theirs.ravel())[0, 1]
         rows.append((correlation, np.abs(ours - theirs).mean(), np.abs(raw - theirs).mean()))
     rows = np.array(rows)

@@ -29,20 +29,21 @@ from vision.data.folders import find_files
 from vision.data.pixel_store import PixelStore
 from vision.inference.device import use_threads
 from vision.inference.predictor import Predictor
+from vision.models import run_files
 
 
 def size_of(run):
     """Bytes of a file, or of all models in a run folder or a folder of seeds."""
-    models = [run] if run.is_file() else [*run.glob("model.pt"), *run.glob("seed-*/model.pt")]
+    models = [run] if run.is_file() else [*run.glob(run_files.MODEL), *run_files.seed_files(run, run_files.MODEL)]
     return sum(path.stat().st_size for path in models)
 
 
 def in_memory(predictor, files):
     """The pictures and sounds among files that can be used, and as what the network takes."""
-    good = [(found.path, found.probabilities is not None) for found in predictor.predict(files)]
+    good = [(found.path, found.p is not None) for found in predictor.predict(files)]
     good = [path for path, usable in good if usable]
-    pictures = (predictor.read(path)[0] for path in good)
-    return good, PixelStore.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+    pictures = (predictor.read(path).x for path in good)
+    return good, PixelStore.collect(pictures, channels=predictor.spec.channels, height=predictor.spec.size)
 
 
 def first_answers(run, file, picture, rounds):

@@ -95,14 +95,15 @@ def split(pictures, data):
     from vision.splits.folder import split_folder
 
     times, start = {}, time.perf_counter()
-    parts = [(folder, "_scan"), (folder, "settle"), (folder, "_write"), (folders, "hash_pictures")]
+    parts = [(folder, "_scan"), (folder, "assign_splits"), (folder, "_write"), (folders, "hash_pictures")]
     with clocked(times, *parts):
-        rows, problems, _, new = split_folder(pictures, data)
+        result = split_folder(pictures, data)
     total = time.perf_counter() - start
     hashing = times["hash_pictures"]
-    told = {"listing": times["_scan"] - hashing, "settling": times["settle"], "links and CSV": times["_write"]}
+    told = {"listing": times["_scan"] - hashing, "assigning": times["assign_splits"], "links and CSV": times["_write"]}
     told["the rest"] = total - hashing - sum(told.values())
-    print(f"{len(rows)} pictures, {len(new)} new, {len(problems)} problems: {total:.1f} s, of it hashing {hashing:.1f}")
+    counts = f"{len(result.rows)} pictures, {len(result.new)} new, {len(result.problems)} problems"
+    print(f"{counts}: {total:.1f} s, of it hashing {hashing:.1f}")
     parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in told.items())
     print(f"  apart from hashing {total - hashing:.1f} s: {parts}", flush=True)
 
@@ -116,12 +117,14 @@ def memory():
 
 def read(folder, cache):
     """Read a folder as training does and print what it took, as JSON: run in a process of its own."""
-    from vision.data.dataset import read_folder
-    from vision.data.pixel_store import IN_MEMORY
+    from vision.data import pixel_store
+    from vision.data.dataset import list_pictures, read_folder
+    from vision.data.preprocess import Preprocessor, learn_input_spec
 
-    IN_MEMORY = IN_MEMORY
+    pixel_store.IN_MEMORY = IN_MEMORY
     start = time.perf_counter()
-    pictures = read_folder(folder, size=128, window=10.0, cache=cache)
+    spec = learn_input_spec(list_pictures(folder), size=128, window=10.0)
+    pictures = read_folder(folder, Preprocessor(spec), cache=cache)
     found = {"n": len(pictures.y), "seconds": time.perf_counter() - start, "read": memory()}
     found["bytes"] = pictures.x.pixels.numel()
     pictures.x.mean_and_std()

@@ -54,7 +54,7 @@ class Timed:
 def measure(predictor, y, sr):
     """Seconds that each second of audio took, processor time of all, and each part's share."""
     timed = Timed(predictor)
-    warm = int(max(predictor.recipe.seconds, predictor.recipe.window or 0)) + 1
+    warm = int(max(predictor.spec.typical_seconds, predictor.spec.window or 0)) + 1
     took, used, last = [], 0.0, time.perf_counter()
     for number, _ in enumerate(live(timed, (y[at : at + sr] for at in range(0, len(y) - sr + 1, sr)), sr)):
         if number == warm:
@@ -79,7 +79,7 @@ def main():
     use_threads(1)
     predictor = Predictor(args.run, "cpu")
     y, sr = soundfile.read(args.audio, dtype="float32", always_2d=True)
-    n = (args.seconds + int(max(predictor.recipe.seconds, predictor.recipe.window or 0)) + 2) * sr
+    n = (args.seconds + int(max(predictor.spec.typical_seconds, predictor.spec.window or 0)) + 2) * sr
     y = np.concatenate([y] * -(-n // len(y)))[:n]
     print(machine(predictor.device, "fp32"))
     print(f"{sr} Hz, {y.shape[1]} channels; ms for a second of audio: median (range) of {args.seconds} seconds")

@@ -48,12 +48,12 @@ def throughput(run, folder, limit, rounds, device):
     predictor = Predictor(run, device)
     files = find_files([folder])
     files = files[:: -(-len(files) // limit)]
-    predictor.learn_borders(files)
-    good = [found.path for found in predictor.predict(files) if found.probabilities is not None]
+    predictor.learn_margins(files)
+    good = [found.path for found in predictor.predict(files) if found.p is not None]
     if not good:
         sys.exit(f"{folder}: none of its {len(files)} files can be predicted")
-    pictures = (predictor.read(path)[0] for path in good)
-    x = PixelStore.collect(pictures, channels=predictor.recipe.channels, height=predictor.recipe.size)
+    pictures = (predictor.read(path).x for path in good)
+    x = PixelStore.collect(pictures, channels=predictor.spec.channels, height=predictor.spec.size)
     windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
     threads = torch.get_num_threads()
 

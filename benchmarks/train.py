@@ -20,7 +20,6 @@ epoch     what an epoch of the standard recipe is made of: input (windows cut, s
 
 import argparse
 import contextlib
-import csv
 import multiprocessing
 import statistics
 import tempfile
@@ -32,13 +31,15 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.timing import in_turns, machine, spread
+from vision.data.csv_files import read_csv
 from vision.data.dataset import (
     list_pictures,
     read_folder,
 )
 from vision.data.pixel_store import to_pixels
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.models.classifier import create_model
 from vision.models.svm import fit_texture
 from vision.splits.leaks import train_splits
@@ -134,7 +135,8 @@ class Ours:
     def __init__(self, folders, channels, *, size, lr, device):
         keep_freed_memory()
         start = time.perf_counter()
-        self.train = read_folder(folders["train"], size=size, channels=channels)
+        spec = learn_input_spec(list_pictures(folders["train"]), size=size, channels=channels)
+        self.train = read_folder(folders["train"], Preprocessor(spec))
         self.decoded = time.perf_counter() - start
         model = vgg(len(self.train.classes), channels, size)
         self.model = model.to(device, memory_format=torch.channels_last)
@@ -217,8 +219,7 @@ def ours_until(args, seed, texture=True):
 
         def say(line):
             if line.startswith("epoch"):
-                with open(Path(out) / "history.csv", encoding="utf-8", newline="") as file:
-                    rows[:] = csv.DictReader(file)
+                rows[:] = read_csv(Path(out) / run_files.HISTORY)
                 seconds = time.perf_counter() - start
                 if accuracy() >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
                     raise _Enough
@@ -257,9 +258,9 @@ def epoch_shares(args, device):
     keep_freed_memory()
     config = TrainConfig.from_recipe("standard", data=str(args.data))
     precision = pick_precision("auto", device)
-    sets, remove_border, window = run.read_data(config)
+    sets, spec = run.read_data(config)
     train, n_classes = sets["train"], len(sets["train"].classes)
-    model = checkpoint.build(run.make_recipe(config, train, remove_border, window, {}))
+    model = checkpoint.build(run.make_model_spec(config, train, spec, {}))
     model = model.to(device, memory_format=torch.channels_last)
     fit_texture(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)

@@ -62,6 +62,14 @@ def write_tree(root, n, genres=tuple(BANDS), start=0):
     return root
 
 
+def read_pictures(root, *, classes=None, **spec):
+    """Decode a folder by a spec learned from it; `spec` as of `learn_input_spec`."""
+    from vision.data.dataset import list_pictures, read_folder
+    from vision.data.preprocess import Preprocessor, learn_input_spec
+
+    return read_folder(root, Preprocessor(learn_input_spec(list_pictures(root), **spec)), classes=classes)
+
+
 @pytest.fixture
 def draw_here(monkeypatch):
     """Have `render` draw in this process and not in workers, each of which would import what is imported here."""

@@ -21,6 +21,8 @@ def get_parser():
     )
     parser.add_argument("run", help="run folder of vision.train, its model.pt, or an exported .onnx file")
     parser.add_argument("--data", help="folder with train, dev, test, or with genre folders (default: the run's own)")
+    parser.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
+                        "model from this folder (default: cut each by its own edges)")  # fmt: skip
     parser.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
     add_device_flag(parser)
     parser.add_argument("--csv", metavar="FILE", help="also write the predictions of every picture")
@@ -28,11 +30,11 @@ def get_parser():
     return parser
 
 
-def _find_pictures(args, recipe):
+def _find_pictures(args, about):
     """The folder to score, and what to call it."""
     from vision.splits.leaks import find_splits
 
-    data = args.data or recipe.about.get("config", {}).get("data")
+    data = args.data or about.get("config", {}).get("data")
     if not data:
         raise MelvisionError(f"{args.run}: does not say what it was trained on; name a folder with --data")
     data = Path(data)
@@ -49,8 +51,8 @@ def _find_pictures(args, recipe):
 
 def _trained_on(run, pictures):
     """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
+    from vision.models.run_files import trained_tracks
     from vision.splits.keys import track_key
-    from vision.splits.leaks import trained_tracks
 
     try:
         train = trained_tracks(run)
@@ -64,18 +66,16 @@ def _trained_on(run, pictures):
 def main(argv=None):
     """Run the command; returns 0, or 1 when a picture could not be used."""
     args = get_parser().parse_args(argv)
-    from vision.data.dataset import read_folder
+    from vision.data.dataset import list_pictures, read_folder
     from vision.inference.predictor import Predictor
     from vision.reports import metrics
     from vision.reports.tables import text_report, write_split_predictions
 
     predictor = Predictor(args.run, args.device)
-    recipe = predictor.recipe
-    folder, name = _find_pictures(args, recipe)
-    pictures = read_folder(
-        folder, size=recipe.size, window=recipe.window, track_seconds=recipe.seconds, classes=recipe.classes,
-        remove_border=recipe.remove_border(), channels=recipe.channels, drawn=recipe.drawn,
-    )  # fmt: skip
+    folder, name = _find_pictures(args, predictor.about)
+    if args.learn_margins:
+        predictor.learn_margins(list_pictures(folder))
+    pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
     print_notes_and_failures(pictures.notes, pictures.problems)
     trained = _trained_on(args.run, pictures)
     if trained is None:
@@ -87,14 +87,14 @@ def main(argv=None):
     y = pictures.y.numpy()
     scores = metrics.score(y, probabilities)
     if args.csv:
-        write_split_predictions(Path(args.csv), {name: (pictures.paths, y, probabilities)}, recipe.classes)
+        write_split_predictions(Path(args.csv), {name: (pictures.paths, y, probabilities)}, predictor.classes)
     if args.json:
         print(json.dumps({"run": args.run, "data": str(folder), "trained_on": trained, **scores}, indent=1))
     else:
         if name == "dev" and not args.data:
             print("Optimistic: the epoch was chosen on these tracks.")
-        table = metrics.per_genre(y, probabilities, recipe.classes)
-        print(text_report({name: scores}, table, recipe.classes, name), end="")
+        table = metrics.per_genre(y, probabilities, predictor.classes)
+        print(text_report({name: scores}, table, predictor.classes, name), end="")
     return 1 if pictures.problems else 0
 
 

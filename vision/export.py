@@ -35,7 +35,7 @@ def main(argv=None):
     if onnx.is_exported(run):
         raise MelvisionError(f"{run}: is exported already; expected a run folder or its model.pt")
     predictor = Predictor(run, "cpu")
-    difference = onnx.save(out, predictor.models, predictor.recipe)
+    difference = onnx.save(out, predictor.models, predictor.model_spec)
     n, n_classes = len(predictor.models), len(predictor.classes)
     print(f"{run}: {n} model{'s' * (n > 1)}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
     print(f"ONNX Runtime's probabilities of trial pictures differ from PyTorch's by at most {difference:.1g}")

@@ -29,6 +29,8 @@ def get_parser():
     parser.add_argument("--csv", metavar="FILE", help="also write all probabilities, a line a file")
     parser.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
     add_device_flag(parser)
+    parser.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
+                        "model from these files (default: cut each by its own edges)")  # fmt: skip
     parser.add_argument("--timeline", action="store_true", help="also say which stretch of each file is which genre")
     parser.add_argument("--plots", metavar="FOLDER", help="where --timeline puts a plot and a table (CSV) for each "
                         "file (default: timelines)")  # fmt: skip
@@ -65,9 +67,10 @@ def _predict_files(args):
 
     predictor = Predictor(args.run, args.device)
     files = find_files(args.paths)
-    predictor.learn_borders(files)
+    if args.learn_margins:
+        predictor.learn_margins(files)
     stretches = {}
-    todo = _over_time(args, predictor, files, stretches) if args.timeline else predictor.predict(files)
+    todo = _over_time(args, predictor, files, stretches) if args.timeline else predictor.predict_each(files)
     predictions = list(progress(todo, total=len(files), desc="predict", unit="file"))
     width = max(len(str(file)) for file in files)
     told = []
@@ -154,7 +157,7 @@ def _predict_stream(args):
     if pcm.note:
         print_notes_and_failures([f"standard input {pcm.note}"])
     if not n:
-        seconds = predictor.settings.n_fft / predictor.settings.sr
+        seconds = predictor.preprocessor.settings.n_fft / predictor.preprocessor.settings.sr
         raise MelvisionError(f"standard input: too short; expected {seconds:.3f} s or more")
     return 0
 

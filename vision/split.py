@@ -1,78 +1,83 @@
-"""Pictures to ``data/{train,dev,test}/<genre>/``, so that nothing of a track is on two sides.
-
-Command line: ``python -m vision.split images_original``.
-"""
+"""Command line: ``python -m vision.split images_original``."""
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
+from vision.reports.text_table import split_table
 from vision.splits.assign import SPLITS
-from vision.splits.folder import split_folder, summary
+from vision.splits.folder import EXPECTED_RATIOS, split_folder
 from vision.splits.groups import merge_groups, read_groups, read_list
 from vision.splits.leaks import find_leaks, find_splits
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m vision.split",
-        description="Link pictures into DATA/{train,dev,test}/<genre>/, no track or group on two sides. "
-        "Run it again after dropping pictures in: what is assigned stays.",
+        description="Link pictures into DATA/{train,dev,test}/<genre>/, with each track and each group in one split "
+        "only. Run it again after adding pictures: assignments never change.",
         epilog="example: python -m vision.split images_original --groups artists.csv",
     )
     parser.add_argument("images", help="pictures folder: images_original/<genre>/<track>.png; with --check, DATA")
-    parser.add_argument("-o", "--out", default="data", help="data folder (default: %(default)s)")
-    parser.add_argument("--ratios", metavar="A/B/C", help="shares of train, dev and test (default: 80/10/10)")
-    parser.add_argument("--seed", type=int, help="of the draw (default: 0)")
-    told = "track,group lines, or Sturm's index: an artist stays together; may be given several times"
-    parser.add_argument("--groups", metavar="CSV", action="append", help=told)
+    parser.add_argument("-o", "--out", default="data", metavar="DATA", help="data folder (default: %(default)s)")
+    group = parser.add_argument_group("random split")
+    group.add_argument("--ratios", metavar="A/B/C", help="shares of train, dev and test (default: 80/10/10)")
+    group.add_argument("--seed", type=int, help="random seed (default: 0)")
+    group = parser.add_argument_group("what stays together")
+    group.add_argument("--groups", metavar="CSV", action="append",
+                       help="tracks that must be in one split, say by artist: lines of track,group, or Sturm's index "
+                       "of GTZAN; may be given several times")  # fmt: skip
+    group = parser.add_argument_group("published split", "text files with one track a line")
     for split in SPLITS:
-        parser.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks that a published split has in {split}")
-    parser.add_argument("--check", action="store_true", help="only look for leaks in folders that are split already")
+        group.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks of {split}")
+    group = parser.add_argument_group("check")
+    group.add_argument(
+        "--check", action="store_true", help="only look for leaks between folders that are split already"
+    )
     return parser
 
 
-def _ratios(text):
+def _parse_ratios(text):
     try:
-        ratios = [float(part) for part in text.split("/")]
+        return [float(part) for part in text.split("/")]
     except ValueError:
-        ratios = []
-    if len(ratios) != 3 or not ratios[0] > 0 or not ratios[1] > 0 or not 0 <= ratios[2] < float("inf"):
-        raise MelvisionError(f"--ratios {text}: expected three numbers such as 80/10/10; only test may be 0")
-    return ratios
+        raise ParameterError("ratios", text, EXPECTED_RATIOS) from None
+
+
+def _read_lists(args):
+    paths = {split: getattr(args, f"{split}_list") for split in SPLITS}
+    lists = {split: read_list(path) for split, path in paths.items() if path}
+    if lists and ("train" not in lists or len(lists) < 2):
+        raise MelvisionError("published lists: expected --train-list and at least one of --dev-list and --test-list")
+    return lists
+
+
+def _check(data, groups):
+    leaks, problems = find_leaks(data, groups)
+    for line in leaks + problems:
+        print(line)
+    print(f"{data}: {len(leaks)} leaks between " + ", ".join(find_splits(data)))
+    return 1 if leaks or problems else 0
 
 
 @command
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when something needs attention."""
     args = get_parser().parse_args(argv)
-    wanted = {}
-    if args.groups:
-        wanted["groups"] = merge_groups([read_groups(path) for path in args.groups])
+    groups = merge_groups(map(read_groups, args.groups)) if args.groups else None
     if args.check:
-        leaks, problems = find_leaks(args.images, wanted.get("groups", {}))
-        for line in leaks + problems:
-            print(line)
-        print(f"{args.images}: {len(leaks)} leaks between " + ", ".join(find_splits(args.images)))
-        return 1 if leaks or problems else 0
-    if args.ratios:
-        wanted["ratios"] = _ratios(args.ratios)
-    if args.seed is not None:
-        wanted["seed"] = args.seed
-    lists = {split: getattr(args, f"{split}_list") for split in SPLITS}
-    lists = {split: read_list(path) for split, path in lists.items() if path}
-    if lists:
-        if "train" not in lists or len(lists) < 2:
-            raise MelvisionError(
-                "published lists: expected --train-list and at least one of --dev-list and --test-list"
-            )
-        wanted["lists"] = lists
-    rows, problems, notes, new = split_folder(args.images, args.out, **wanted)
-    print_notes_and_failures(notes, problems)
-    print("\n".join(summary(rows)))
-    print(f"{len(rows)} pictures ({len(new)} new) -> {args.out}")
-    return 1 if problems else 0
+        return _check(args.images, groups)
+    ratios = _parse_ratios(args.ratios) if args.ratios else None
+    result = split_folder(
+        args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups
+    )
+    print_notes_and_failures(result.notes, result.problems)
+    print("\n".join(split_table(result.counts())))
+    print(f"{len(result.rows)} pictures ({len(result.new)} new) -> {args.out}")
+    return 1 if result.problems else 0
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ from PIL import Image
 
 from render import png
 from tests.conftest import DATA, needs_data, spectrogram_of, write_picture
-from vision.data.borders import RemoveBorder, fit_border, own_box
-from vision.data.colormaps import COLORMAPS, colours_to_levels, stretch
+from vision.data.borders import RemoveBorder, own_box
+from vision.data.colormaps import COLORMAPS, colours_to_levels, read_levels, stretch
 from vision.data.dataset import list_pictures
 from vision.data.images import load
-from vision.data.preprocess import ToInput, match_channels, to_tensor
+from vision.data.preprocess import match_channels, resize, to_tensor
+from vision.data.survey import fit_border
 
 KAGGLE_BOX = (54, 35, 389, 256)
 
@@ -26,6 +27,14 @@ def plot(path, S_db, cmap="viridis", size=(4.32, 2.88), **savefig):
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, **savefig)
     return path
+
+
+def levels_of(image):
+    return to_tensor(read_levels(image)[0])
+
+
+def to_input(image, size=64):
+    return resize(levels_of(image), size, size)
 
 
 def plots(folder, n=6, **how):
@@ -65,7 +74,7 @@ def test_edges_shared_by_chance_are_not_believed(tmp_path):
 
 
 def test_margins_are_learned_from_all_over_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("vision.data.borders.BORDER_SAMPLE", 20)
+    monkeypatch.setattr("vision.data.survey.BORDER_SAMPLE", 20)
     paths = []
     for number in range(30):
         levels = png.quantise(spectrogram_of("jazz", number, 432), vmin=-80, vmax=0)
@@ -95,7 +104,7 @@ def test_a_lone_picture_is_cut_by_its_own_edges_and_counted(tmp_path):
     remove_border = fit_border([path])
     assert remove_border.box(load(path)) == (KAGGLE_BOX, False)
     remove_border(load(path))
-    assert remove_border.alone == 1
+    assert not remove_border.box(load(path))[1]
 
 
 def test_several_right_edges_are_kept(tmp_path):
@@ -159,11 +168,11 @@ def test_frames_survive_json(tmp_path):
 def test_any_known_colormap_gives_the_same_levels(tmp_path, cmap):
     S_db = spectrogram_of("jazz", 3, 300)
     remove_border = RemoveBorder()
-    ours = to_tensor(load(write_picture(tmp_path / "ours.png", S_db)))
+    ours = levels_of(load(write_picture(tmp_path / "ours.png", S_db)))
     path = plot(tmp_path / "theirs.png", S_db, cmap=cmap)
-    theirs = to_tensor(remove_border(load(path)))
+    theirs = levels_of(remove_border(load(path)))
     assert theirs.shape[0] == 1
-    resized = ToInput(64)(Image.fromarray(theirs[0].numpy())), ToInput(64)(Image.fromarray(ours[0].numpy()))
+    resized = to_input(Image.fromarray(theirs[0].numpy())), to_input(Image.fromarray(ours[0].numpy()))
     # matplotlib scales from the picture's own minimum and has no pixel grid of ours.
     assert (resized[0].float() - resized[1].float()).abs().mean() < 4
 
@@ -190,8 +199,8 @@ def test_blended_colours_are_read_too(tmp_path, cmap, ending):
     image = load(tmp_path / f"a.{ending}")
     levels, found = colours_to_levels(np.asarray(image.convert("RGB")))
     assert found == cmap
-    ours = ToInput(64)(load(write_picture(tmp_path / "ours.png", S_db)))
-    theirs = ToInput(64)(Image.fromarray(levels))
+    ours = to_input(load(write_picture(tmp_path / "ours.png", S_db)))
+    theirs = to_input(Image.fromarray(levels))
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
@@ -200,7 +209,7 @@ def test_unknown_colours_stay_colours(cmap):
     levels = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     pixels = png.palette(cmap)[levels] if cmap else np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     assert colours_to_levels(pixels) == (None, None)
-    assert to_tensor(Image.fromarray(pixels)).shape == (3, 40, 50)
+    assert levels_of(Image.fromarray(pixels)).shape == (3, 40, 50)
 
 
 def test_a_palette_of_other_order_is_not_taken_for_levels(tmp_path):
@@ -210,7 +219,7 @@ def test_a_palette_of_other_order_is_not_taken_for_levels(tmp_path):
     order = np.arange(255, -1, -1)
     shuffled = Image.fromarray(order[np.asarray(image)].astype(np.uint8), "L")
     shuffled.putpalette(png.palette("magma")[order].tobytes())
-    assert torch.equal(to_tensor(shuffled), to_tensor(image))
+    assert torch.equal(levels_of(shuffled), levels_of(image))
 
 
 def test_stretch():
@@ -251,4 +260,4 @@ def test_real_pictures_without_margin_are_left_alone():
     for path in paths:
         image = load(path)
         assert remove_border(image) is image
-        assert to_tensor(image).shape[0] == 1
+        assert levels_of(image).shape[0] == 1

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from render import png
-from tests.conftest import spectrogram_of, write_picture
-from vision.data.dataset import read_folder
+from tests.conftest import read_pictures, spectrogram_of, write_picture
+from vision.data.dataset import list_pictures
 from vision.data.images import load, pixel_hash
-from vision.data.preprocess import seconds_of
+from vision.data.preprocess import learn_input_spec, seconds_of
 
 PIXELS = png.palette("magma")[png.quantise(spectrogram_of("jazz", 0), vmin=-80, vmax=0)]
 
@@ -80,7 +80,7 @@ def test_a_chunk_that_lacks_settings_has_the_defaults(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_text(png.CHUNK, '{"source": {}, "vmin": -80, "vmax": 0}')
     image.save(path, pnginfo=text)
-    assert read_folder(tmp_path, size=32).seconds == pytest.approx(64 * 512 / 22050)
+    assert learn_input_spec(list_pictures(tmp_path)).typical_seconds == pytest.approx(64 * 512 / 22050)
 
 
 def test_animated_gif(tmp_path):
@@ -109,7 +109,7 @@ def test_other_modes_are_read(tmp_path, kind):
     path = tmp_path / "jazz" / f"a.{ending}"
     path.parent.mkdir()
     Image.fromarray(PIXELS).convert(mode).save(path)
-    pictures = read_folder(tmp_path, size=32)
+    pictures = read_pictures(tmp_path, size=32)
     assert len(pictures.x) == 1
     assert pictures.problems == []
 
@@ -119,7 +119,7 @@ def test_one_bad_picture_costs_only_itself(tmp_path):
         write_picture(tmp_path / "jazz" / f"{number}.png", spectrogram_of("jazz", number))
     for name, (make, _) in BAD.items():
         make(tmp_path / "jazz" / f"bad {name}.png")
-    pictures = read_folder(tmp_path, size=32)
+    pictures = read_pictures(tmp_path, size=32)
     assert len(pictures.y) == 3
     assert len(pictures.problems) == len(BAD)
     assert all(any(f"bad {name}.png: " in line for line in pictures.problems) for name in BAD)

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from render.errors import MelvisionError
-from tests.conftest import DATA, needs_data
+from tests.conftest import DATA, needs_data, read_pictures
 from vision import evaluate, predict
-from vision.data.dataset import read_folder
 from vision.data.pixel_store import to_pixels
 from vision.data.preprocess import InputSpec
 from vision.export import main
@@ -20,6 +19,7 @@ from vision.inference import onnx as exported
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
+from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, train_windows
 from vision.training.loop import train_one_epoch
 
@@ -65,9 +65,10 @@ def learnt(name, texture, pictures, channels=1):
     """A model that took a few steps on some pictures, and its recipe."""
     torch.manual_seed(0)
     points = len(train_windows(pictures.x)) if texture else 0
-    arguments = {"name": name, "channels": channels, "size": pictures.x.height, "texture": points, "dropout": 0.1}
+    arguments = {"name": name, "texture": points, "dropout": 0.1}
     mean, std = pictures.x.mean_and_std()
-    recipe = InputSpec(pictures.classes, arguments | {"mean": mean, "std": std}, window=5.0)
+    spec = InputSpec(pictures.x.height, channels, window=5.0)
+    recipe = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
     model = checkpoint.build(recipe)
     fit_texture(model, pictures.x, pictures.y)
     for _ in range(3):
@@ -101,16 +102,16 @@ def test_a_run_answers_as_before(file, trained):
     """With texture statistics, as the standard recipe has them."""
     model, recipe = checkpoint.load(trained / "run")
     assert recipe.model["texture"]
-    agrees(exported.load(file), model, read_folder(trained / "images", size=32, window=recipe.window).x)
+    agrees(exported.load(file), model, read_pictures(trained / "images", size=32, window=recipe.input.window).x)
 
 
 @pytest.mark.parametrize(("name", "channels"), CASES)
 def test_every_model_answers_as_before(images, tmp_path, name, channels):
-    pictures = read_folder(images, size=32, window=1.0, channels=channels)
+    pictures = read_pictures(images, size=32, window=1.0, channels=channels)
     model, recipe = learnt(name, False, pictures, channels)
     assert exported.save(tmp_path / "m.onnx", [model], recipe) <= exported.TOLERANCE
     network = exported.load(tmp_path / "m.onnx")
-    assert network.recipe == recipe
+    assert network.spec == recipe
     agrees(network, model, pictures.x)
 
 
@@ -121,7 +122,7 @@ def test_real_pictures(tmp_path):
         (tmp_path / "images" / genre).mkdir(parents=True)
         for path in sorted((DATA / "gtzan_images" / genre).glob("*.png"))[:10]:
             shutil.copy(path, tmp_path / "images" / genre)
-    pictures = read_folder(tmp_path / "images", size=32, window=10.0)
+    pictures = read_pictures(tmp_path / "images", size=32, window=10.0)
     model, recipe = learnt("vgg", True, pictures)
     exported.save(tmp_path / "m.onnx", [model], recipe)
     network = exported.load(tmp_path / "m.onnx")
@@ -140,10 +141,7 @@ def test_what_others_read(file, trained):
     metadata = session.get_modelmeta().custom_metadata_map
     _, recipe = checkpoint.load(trained / "run")
     assert json.loads(metadata["classes"]) == recipe.classes == ["blues", "jazz", "metal"]
-    told = json.loads(metadata["recipe"])
-    assert {name: told[name] for name in ("window", "seconds", "frames", "drawn", "render")} == {
-        name: getattr(recipe, name) for name in ("window", "seconds", "frames", "drawn", "render")
-    }
+    assert json.loads(metadata["spec"])["input"] == recipe.input.to_dict()
     assert metadata["precision"] == "fp32" and metadata["models"] == "1" and metadata["melvision"]
     for n in (1, 2, 65):
         (found,) = session.run(None, {"pixels": np.zeros((n, 1, 32, 32), np.uint8)})
@@ -160,7 +158,7 @@ def test_it_is_plain_onnx_that_older_runtimes_read(file):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_change_nothing(file, threads):
-    x = exported.trial_pictures(exported.load(file).recipe)
+    x = exported.trial_pictures(exported.load(file).spec)
     assert np.abs(exported.load(file, threads)(x) - exported.load(file)(x)).max() < 1e-6
 
 
@@ -188,7 +186,7 @@ def test_evaluate_gives_the_same_scores_from_both(file, trained, capsys):
 
 
 def test_seeds_become_one_graph(images, tmp_path, capsys):
-    pictures = read_folder(images, size=32, window=1.0)
+    pictures = read_pictures(images, size=32, window=1.0)
     model, recipe = learnt("cnn2", False, pictures)
     for seed in (0, 1):
         (tmp_path / "runs" / f"seed-{seed}").mkdir(parents=True)
@@ -207,7 +205,8 @@ def test_predicting_needs_no_networks_of_pytorch(file, trained):
     code = (
         "import sys; from vision import predict\n"
         "assert predict.main(sys.argv[1:]) == 0\n"
-        "print(*sorted({'torchvision', 'torch._dynamo', 'vision.models', 'vision.checkpoint'} & set(sys.modules)))\n"
+        "needless = {'torchvision', 'torch._dynamo', 'vision.models.classifier', 'vision.models.checkpoint'}\n"
+        "print(*sorted(needless & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(file), str(picture)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -235,10 +234,13 @@ def set_metadata(name, value):
     return change
 
 
-def set_recipe(**values):
+def set_spec(**values):
     def change(model):
-        entry = next(entry for entry in model.metadata_props if entry.key == "recipe")
-        entry.value = json.dumps(json.loads(entry.value) | values)
+        entry = next(entry for entry in model.metadata_props if entry.key == "spec")
+        spec = json.loads(entry.value)
+        for name, value in values.items():
+            (spec if name in spec else spec["input"])[name] = value
+        entry.value = json.dumps(spec)
 
     return change
 
@@ -255,20 +257,20 @@ REFUSED = [
     (lambda model: model.graph.ClearField("node"), "is no ONNX file or damaged"),
     (lambda model: model.graph.ClearField("initializer"), "ONNX Runtime cannot use it"),
     (unknown_operator, "ONNX Runtime cannot use it"),
-    (set_metadata("format", "2"), "was not exported by this version"),
-    (set_metadata("recipe", "[" * 100_000), "its recipe is damaged"),
-    (set_metadata("recipe", "[]"), "its recipe is damaged"),
-    (set_metadata("models", "many"), "its recipe is damaged"),
-    (set_recipe(classes=[1, 2, 3]), "its recipe is damaged (classes)"),
-    (set_recipe(classes="abc"), "its recipe is damaged (classes)"),
-    (set_recipe(seconds=0), "its recipe is damaged (seconds)"),
-    (set_recipe(window=float("nan")), "its recipe is damaged (window)"),
-    (set_recipe(drawn=["a"]), "its recipe is damaged"),
-    (set_recipe(frames=[{"size": 1}]), "its recipe is damaged"),
-    (set_recipe(render={"sr": 1}), "its recipe is damaged (--sr"),
-    (set_recipe(model={"size": 64, "channels": 1, "texture": 0}), "its graph does not fit its recipe"),
-    (set_recipe(model={"size": 1 << 40, "channels": 1}), "its recipe is damaged (size)"),
-    (set_recipe(classes=["one"]), "not a row of genres"),
+    (set_metadata("format", "3"), "was not exported by this version"),
+    (set_metadata("spec", "[" * 100_000), "its spec is damaged"),
+    (set_metadata("spec", "[]"), "its spec is damaged"),
+    (set_metadata("models", "many"), "its spec is damaged"),
+    (set_spec(classes=[1, 2, 3]), "its spec is damaged (classes)"),
+    (set_spec(classes="abc"), "its spec is damaged (classes)"),
+    (set_spec(typical_seconds=0), "its spec is damaged (typical_seconds)"),
+    (set_spec(window=float("nan")), "its spec is damaged (window)"),
+    (set_spec(drawn=["a"]), "its spec is damaged"),
+    (set_spec(frames=[{"size": 1}]), "its spec is damaged"),
+    (set_spec(render={"sr": 1}), "its spec is damaged (--sr"),
+    (set_spec(size=64), "its graph does not fit its spec"),
+    (set_spec(size=1 << 40), "its spec is damaged (size)"),
+    (set_spec(classes=["one"]), "not a row of genres"),
 ]
 
 
@@ -330,7 +332,7 @@ def test_without_the_extra(file, trained, tmp_path, capsys, monkeypatch, missing
 
 def test_a_file_that_disagrees_is_not_written(images, tmp_path, monkeypatch):
     """Weights that change after the graph was made: what PyTorch says then is not what the file says."""
-    model, recipe = learnt("cnn2", False, read_folder(images, size=32, window=1.0))
+    model, recipe = learnt("cnn2", False, read_pictures(images, size=32, window=1.0))
     opened = exported._open
 
     def change_then_open(*given):

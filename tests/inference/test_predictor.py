@@ -44,16 +44,16 @@ def predictor(trained):
 def test_samples_are_drawn_as_a_file_of_them_is(predictor, tmp_path, sr, channels):
     y = np.stack([band_noise(genre, sr, 2.3) for genre in ("jazz", "metal")[:channels]], axis=1)
     soundfile.write(tmp_path / "a.wav", y, sr, subtype="FLOAT")
-    expected, _ = predictor.read(tmp_path / "a.wav")
-    x, notes = predictor.read_samples(y, sr)
-    assert torch.equal(x, expected)
-    assert notes == []
+    expected = predictor.read(tmp_path / "a.wav").x
+    drawn = predictor.preprocessor.from_samples(y, sr)
+    assert torch.equal(drawn.x, expected)
+    assert drawn.notes == []
     if channels == 1:
-        assert torch.equal(predictor.read_samples(y[:, 0].astype(np.float64), sr)[0], expected)
+        assert torch.equal(predictor.preprocessor.from_samples(y[:, 0].astype(np.float64), sr).x, expected)
 
 
 def test_samples_that_cannot_be_drawn(predictor):
-    assert predictor.read_samples(np.zeros(30000, np.float32), 22050)[1] == ["silent"]
+    assert predictor.preprocessor.from_samples(np.zeros(30000, np.float32), 22050).notes == ["silent"]
     for y, told in (
         (np.zeros(0, np.float32), "holds no samples"),
         (np.zeros(100, np.float32), "shorter than one window"),
@@ -62,15 +62,15 @@ def test_samples_that_cannot_be_drawn(predictor):
         (np.zeros((2, 3, 4), np.float32), "expected floats"),
     ):
         with pytest.raises((ValueError, AudioError), match=told):
-            predictor.read_samples(y, 22050)
+            predictor.preprocessor.from_samples(y, 22050)
 
 
 def test_the_offset_of_the_train_pictures_holds_for_samples(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
-    predictor.recipe.render |= {"offset": 0.5}
+    predictor.spec.render |= {"offset": 0.5}
     y = band_noise("jazz", seconds=2.0)
     soundfile.write(tmp_path / "a.wav", y, 22050, subtype="FLOAT")
-    assert torch.equal(predictor.read_samples(y, 22050)[0], predictor.read(tmp_path / "a.wav")[0])
+    assert torch.equal(predictor.preprocessor.from_samples(y, 22050).x, predictor.read(tmp_path / "a.wav").x)
 
 
 def test_reading_in_threads_leaves_stderr_as_it_was(tmp_path, capfd):
@@ -122,7 +122,7 @@ def mixed(trained, tmp_path):
 def test_predictions_are_the_same_whatever_the_number_of_workers(predictor, mixed, threads, monkeypatch):
     alone = []
     for path in mixed:
-        alone += predictor.predict([path])
+        alone.append(predictor.predict(path))
     bad = [found.path.name for found in alone if found.error]
     assert bad == ["bad0.png", "bad9.png", "bad20.png", "missing.png"]
     for n, chunk in [(1, 8), (2, 8), (2, 1), (3, 3), (40, 8), (2, 1000)]:
@@ -132,9 +132,9 @@ def test_predictions_are_the_same_whatever_the_number_of_workers(predictor, mixe
         assert [one.path for one in found] == mixed
         for one, other in zip(found, alone, strict=True):
             assert one.error == other.error and one.notes == other.notes
-            assert (one.probabilities is None) == bool(one.error)
+            assert (one.p is None) == bool(one.error)
             if not one.error:
-                assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+                assert one.p == pytest.approx(other.p, abs=1e-6)
         assert torch.get_num_threads() == n, "as before"
     assert list(predictor.predict([])) == []
 
@@ -142,8 +142,8 @@ def test_predictions_are_the_same_whatever_the_number_of_workers(predictor, mixe
 def test_who_stops_listening_stops_the_workers(predictor, mixed, threads, monkeypatch):
     threads(2)
     read, attempt = [], predictor.attempt
-    monkeypatch.setattr(predictor, "attempt", lambda path: read.append(path) or attempt(path))
-    running = predictor.predict(mixed * 100)
+    monkeypatch.setattr(predictor, "attempt", lambda path, sr: read.append(path) or attempt(path))
+    running = predictor.predict_each(mixed * 100)
     assert next(running).path == mixed[0]
     assert torch.get_num_threads() == 1, "each of two workers has one"
     running.close()
@@ -172,8 +172,8 @@ def test_ctrl_c_ends_prediction_between_files(trained):
         "import sys; from render.cli import command; from vision.inference.predictor import Predictor\n"
         "@command\n"
         "def main(argv=None):\n"
-        "    for found in Predictor(sys.argv[1], 'cpu').predict([sys.argv[2]] * 1_000_000):\n"
-        "        print(found.probabilities.argmax(), flush=True)\n"
+        "    for found in Predictor(sys.argv[1], 'cpu').predict_each([sys.argv[2]] * 1_000_000):\n"
+        "        print(found.p.argmax(), flush=True)\n"
         "sys.exit(main())\n"
     )
     call = [sys.executable, "-c", code, str(trained / "run"), str(picture)]
@@ -245,7 +245,7 @@ def test_a_broken_link_costs_only_itself(songs):
 def in_windows(trained):
     """The model, told that what it learned on were 10 s: windows of 10 s are 32 pixels, as it is used to."""
     predictor = Predictor(trained / "run", "cpu")
-    predictor.recipe.window, predictor.recipe.seconds = 10.0, 30.0
+    predictor.spec.window, predictor.spec.typical_seconds = 10.0, 30.0
     return predictor
 
 
@@ -258,7 +258,7 @@ def medley(tmp_path_factory):
 
 def test_a_medley_changes_where_it_changes(in_windows, medley):
     predictor = in_windows
-    x, _ = predictor.read(medley)
+    x = predictor.read(medley).x
     times, probabilities = timeline.timeline(predictor, x)
     assert times.dtype == probabilities.dtype == np.float32
     assert times[0].tolist() == [0, 10]
@@ -298,7 +298,7 @@ def test_certain_windows_do_not_overflow(kept):
 
 
 def test_long_tracks_get_fewer_windows_but_no_gaps(in_windows, medley, monkeypatch):
-    x, _ = in_windows.read(medley)
+    x = in_windows.read(medley).x
     monkeypatch.setattr(timeline, "MAX_WINDOWS", 30)
     assert len(timeline.timeline(in_windows, x)[0]) == 30
     monkeypatch.setattr(timeline, "MAX_WINDOWS", 3)
@@ -309,12 +309,12 @@ def test_long_tracks_get_fewer_windows_but_no_gaps(in_windows, medley, monkeypat
 
 def test_short_tracks_and_models_of_whole_tracks(trained, medley):
     predictor = Predictor(trained / "run", "cpu")
-    x, _ = predictor.read(trained / "images" / "jazz" / "jazz.00001.png")
+    x = predictor.read(trained / "images" / "jazz" / "jazz.00001.png").x
     times, probabilities = timeline.timeline(predictor, x)
-    assert times.tolist() == [[0, pytest.approx(predictor.recipe.window)]]
+    assert times.tolist() == [[0, pytest.approx(predictor.spec.window)]]
     assert predictor.classes[probabilities[0].argmax()] == "jazz"
-    predictor.recipe.window, predictor.recipe.seconds = None, 15.0
-    x, _ = predictor.read(medley)
+    predictor.spec.window, predictor.spec.typical_seconds = None, 15.0
+    x = predictor.read(medley).x
     times, probabilities = timeline.timeline(predictor, x)
     assert times.tolist() == [[at, at + 15] for at in range(0, 90, 15)], "one answer a piece"
 
@@ -511,14 +511,11 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_later(tmp_path):
     class Slow:
         n = 0
 
-        def learn_borders(self, paths):
-            pass
-
-        def predict(self, paths):
+        def predict(self, path):
             self.n += 1
             if self.n == 1:
                 path.write_bytes(b"12")
-            yield Prediction(paths[0], np.array([1.0]))
+            return Prediction(path, ["a"], np.array([1.0]))
 
     table = watch.Table(tmp_path / "t.csv", tmp_path, ["a"])
     slow = Slow()

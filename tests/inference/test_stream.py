@@ -30,7 +30,7 @@ SR = 22050
 def predictor(trained):
     """The model, told that what it learned on were windows of 2 s in tracks of 5 s."""
     predictor = Predictor(trained / "run", "cpu")
-    predictor.recipe.window, predictor.recipe.seconds = 2.0, 5.0
+    predictor.spec.window, predictor.spec.typical_seconds = 2.0, 5.0
     return predictor
 
 
@@ -132,7 +132,7 @@ def seconds_of(y, sr):
 @pytest.mark.parametrize("window", [2.0, None])
 @pytest.mark.parametrize("sr", [SR, 44100])
 def test_an_answer_a_second_as_of_a_file(predictor, window, sr, monkeypatch):
-    monkeypatch.setattr(predictor.recipe, "window", window)
+    monkeypatch.setattr(predictor.spec, "window", window)
     y = band_noise("metal", sr, seconds=4.3)
     found = list(live(predictor, seconds_of(y, sr), sr))
     assert [seconds for seconds, _ in found] == pytest.approx([1, 2, 3, 4, 4.3], abs=1e-3)
@@ -141,7 +141,7 @@ def test_an_answer_a_second_as_of_a_file(predictor, window, sr, monkeypatch):
         heard = np.concatenate(pieces[:n])
         # At another rate, the resampler holds the last milliseconds back.
         assert 0 <= seconds - len(heard) / SR < (1e-3 if sr == SR else 0.04)
-        x, _ = predictor.read_samples(heard, SR)
+        x = predictor.preprocessor.from_samples(heard, SR).x
         expected = predictor.probabilities(PixelStore.of(x[None, ..., -32:]))[0]
         assert p == pytest.approx(expected, abs=1e-5)
 

@@ -17,6 +17,7 @@ from vision.inference.windows import predict_windows
 from vision.models import checkpoint
 from vision.models.classifier import create_model
 from vision.models.cnn import MODELS, conv
+from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture
 from vision.training.loop import train_one_epoch
 
@@ -80,9 +81,10 @@ def test_logits_gradients_and_probabilities(name, texture):
 
 @pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in NAMES), ("crnn", 3), ("resnet18", 3)])
 def test_a_stored_model_answers_as_before(tmp_path, name, channels):
-    model = {**ARGUMENTS, "channels": channels, "mean": [0.4] * channels, "std": [0.2] * channels, "texture": 4}
-    model |= {"name": name, "size": size_of(name)}
-    recipe = InputSpec(["a", "b", "c"], model, window=5.0, seconds=12.0)
+    model = {**ARGUMENTS, "name": name, "mean": [0.4] * channels, "std": [0.2] * channels, "texture": 4}
+    model = {key: value for key, value in model.items() if key not in ("channels", "size")}
+    spec = InputSpec(size_of(name), channels, window=5.0, typical_seconds=12.0)
+    recipe = ModelSpec(["a", "b", "c"], model, spec)
     before = checkpoint.build(recipe).to(memory_format=torch.channels_last)
     fit_texture(before, levels(name, 4, channels), torch.tensor([0, 1, 2, 0]))
     x = pixels(name, 4, channels)

@@ -12,9 +12,8 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from render.errors import MelvisionError
-from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
+from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
 from vision import crossval
-from vision.data.dataset import read_folder
 from vision.reports import html
 from vision.splits.folds import _select, make_folds
 from vision.splits.groups import read_groups
@@ -84,7 +83,7 @@ def whole(images, artists, tmp_path_factory):
 @pytest.mark.parametrize("folds", [2, 3, 5])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_cut(images, artists, folds, grouped):
-    pictures = read_folder(images, size=32)
+    pictures = read_pictures(images, size=32)
     names = pictures.paths
     groups = read_groups(artists) if grouped else {}
     everything = set(range(len(names)))
@@ -112,11 +111,11 @@ def test_the_cut(images, artists, folds, grouped):
 
 def test_more_folds_than_groups(images, artists):
     """Of 13 tracks of jazz two artists leave ten groups, of the other genres more."""
-    pictures = read_folder(images, size=32)
+    pictures = read_pictures(images, size=32)
     assert len(make_folds(pictures, groups={}, folds=12, repeat=0, seed=0)) == 12
-    with pytest.raises(MelvisionError, match="--folds 13: blues has 12 groups"):
+    with pytest.raises(MelvisionError, match="at most 12, because blues has 12 groups"):
         make_folds(pictures, groups={}, folds=13, repeat=0, seed=0)
-    with pytest.raises(MelvisionError, match="--folds 9: jazz has 8 groups"):
+    with pytest.raises(MelvisionError, match="at most 8, because jazz has 8 groups"):
         make_folds(pictures, groups=read_groups(artists), folds=9, repeat=0, seed=0)
 
 
@@ -256,11 +255,11 @@ def test_what_others_put_into_the_folder_stays(images, tmp_path):
     [
         (["--folds", "1"], "--folds 1 --repeats 1: expected at least 2 folds"),
         (["--repeats", "0"], "expected at least 2 folds and 1 repeat"),
-        (["--folds", "13"], "--folds 13: blues has 12 groups of tracks; each fold needs one"),
+        (["--folds", "13"], "--folds 13: expected at most 12, because blues has 12 groups of tracks"),
         (["--patience", "2"], "--patience: there is no dev set"),
         (["--groups", "nowhere.csv"], "nowhere.csv: cannot be read"),
         (["--epochs", "0"], "--epochs 0"),
-        (["--device", "warp"], "--device warp: not available here"),
+        (["--device", "warp"], "--device warp: expected one that is available here"),
         (["--folds", "2", "--model", "resnet9000"], "no such model"),
     ],
 )

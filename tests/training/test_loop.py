@@ -15,9 +15,9 @@ import torch
 from render.errors import MelvisionError
 from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
 from vision import train
-from vision.data.borders import RemoveBorder
 from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
+from vision.data.preprocess import InputSpec
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
 from vision.models.svm import TextureSVM
@@ -89,7 +89,7 @@ def taught(out, train_set, **settings):
     plain = {"texture": False, "window": 0.0, "size": 32, "batch_size": 8, "dropout": 0.0, "label_smoothing": 0.0}
     plain |= {"stretch": 0.0, "shift": 0.0, "colour": 0.0, "mixup": 0.0, "weight_decay": 0.0}
     config = TrainConfig(**plain | settings)
-    recipe = run.make_recipe(config, train_set, RemoveBorder(), None, {"precision": "fp32"})
+    recipe = run.make_model_spec(config, train_set, InputSpec(32), {"precision": "fp32"})
     out.mkdir()
     _, model = learn(config, recipe, train_set, None, out, torch.device("cpu"), say=lambda line: None)
     return model

@@ -37,11 +37,8 @@ def test_the_summary_is_of_the_runs(runs):
 
 def test_their_mean_predicts(runs, capsys):
     files = sorted((runs / "data" / "test").rglob("*.png"))
-    together = [found.probabilities for found in Predictor(runs / "runs", "cpu").predict(files)]
-    apart = [
-        [found.probabilities for found in Predictor(runs / "runs" / f"seed-{seed}", "cpu").predict(files)]
-        for seed in (1, 3)
-    ]
+    together = [found.p for found in Predictor(runs / "runs", "cpu").predict(files)]
+    apart = [[found.p for found in Predictor(runs / "runs" / f"seed-{seed}", "cpu").predict(files)] for seed in (1, 3)]
     assert np.abs(np.mean(apart, axis=0) - together).max() < 1e-6
     assert np.abs(np.subtract(*apart)).max() > 1e-4, "the seeds differ"
     summary = json.loads((runs / "runs" / "summary.json").read_text())

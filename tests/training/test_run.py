@@ -20,9 +20,9 @@ from render import png
 from render.errors import MelvisionError
 from tests.conftest import BANDS, DATA, needs_data, spectrogram_of, write_picture, write_tree
 from vision import evaluate, explain, predict, split, train
-from vision.data.dataset import read_folder
+from vision.data.dataset import list_pictures, read_folder
 from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import InputSpec
+from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference import device
 from vision.inference.device import pick_device, pick_precision
 from vision.inference.predictor import Predictor
@@ -30,6 +30,7 @@ from vision.inference.windows import predict_proba
 from vision.models import checkpoint
 from vision.models.classifier import create_model
 from vision.models.cnn import MODELS
+from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture
 from vision.reports import metrics
 from vision.training import run
@@ -187,8 +188,8 @@ def test_a_new_genre_does_not_touch_old_runs(trained, tmp_path):
     shutil.move(tmp_path / "more" / "jazz", tmp_path / "more" / "ambient")
     assert evaluate.main([str(trained / "run"), "--data", str(tmp_path / "more")]) == 2
     assert before.classes == ["blues", "jazz", "metal"]
-    [found] = before.predict([trained / "images" / "metal" / "metal.00003.png"])
-    assert before.classes[found.probabilities.argmax()] == "metal"
+    found = before.predict(trained / "images" / "metal" / "metal.00003.png")
+    assert before.classes[found.p.argmax()] == "metal"
 
 
 def test_split_by_hand_is_used_and_its_leaks_told(trained, tmp_path, capsys):
@@ -225,9 +226,9 @@ def test_mixed_origins_train_together(tmp_path):
     assert split.main([str(tmp_path / "images"), "-o", str(tmp_path / "data")]) == 0
     flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--epochs", "10", *QUICK]
     assert train.main(flags) == 0
-    _, recipe = checkpoint.load(tmp_path / "run")
-    assert recipe.channels == 1
-    assert [frame["size"] for frame in recipe.frames] == [[432, 288]]
+    _, spec = checkpoint.load(tmp_path / "run")
+    assert spec.input.channels == 1
+    assert [frame["size"] for frame in spec.input.frames] == [[432, 288]]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["accuracy"] == 1.0
 
 
@@ -240,7 +241,7 @@ def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0
     told = capsys.readouterr()
-    assert "30 of 36 tracks were trained on" in told.err
+    assert "30 of 36 tracks are in the training set" in told.err
     assert "n = 36" in told.out
     assert len(rows_of(tmp_path / "all.csv")) == 36
 
@@ -292,11 +293,10 @@ def test_audio_is_drawn_as_the_train_pictures_were(trained, tmp_path):
     settings = ["--n-mels", "64", "--hop-length", "700", "--sr", "16000", "--top-db", "60"]
     assert render_command.main([str(tmp_path / "genres"), "-o", str(tmp_path / "images"), *settings]) == 0
     predictor = Predictor(trained / "run", "cpu")
-    pictures = read_folder(tmp_path / "images", size=32)
-    predictor.recipe.render, predictor.recipe.seconds = pictures.render, pictures.seconds
-    predictor.recipe.window = None
+    predictor.preprocessor = Preprocessor(learn_input_spec(list_pictures(tmp_path / "images"), size=32, channels=1))
+    pictures = read_folder(tmp_path / "images", predictor.preprocessor)
     for genre, x in zip(BANDS, pictures.x, strict=True):
-        heard, _ = predictor.read(tmp_path / "genres" / genre / "a.wav")
+        heard = predictor.read(tmp_path / "genres" / genre / "a.wav").x
         assert torch.equal(heard, x)
 
 
@@ -308,20 +308,21 @@ def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
             picture = Image.fromarray(np.ascontiguousarray(levels)).resize((150, 300), Image.Resampling.NEAREST)
             (tmp_path / "theirs" / genre).mkdir(parents=True, exist_ok=True)
             picture.save(tmp_path / "theirs" / genre / f"{number}.png")
-    theirs = read_folder(tmp_path / "theirs", size=32)
-    assert theirs.drawn == [150, 300]
-    assert theirs.render is None
-    model = {"name": "vgg", "size": 32, "channels": 1, "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": 0}
-    recipe = InputSpec(theirs.classes, model, drawn=theirs.drawn, seconds=400 * 512 / 22050)
-    checkpoint.save(tmp_path / "model.pt", checkpoint.build(recipe), recipe)
+    spec = learn_input_spec(list_pictures(tmp_path / "theirs"), size=32, channels=1, track_seconds=400 * 512 / 22050)
+    assert spec.drawn == [150, 300]
+    assert spec.render is None
+    theirs = read_folder(tmp_path / "theirs", Preprocessor(spec))
+    model = {"name": "vgg", "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": 0}
+    model_spec = ModelSpec(theirs.classes, model, spec)
+    checkpoint.save(tmp_path / "model.pt", checkpoint.build(model_spec), model_spec)
     predictor = Predictor(tmp_path, "cpu")
     ours = write_picture(tmp_path / "jazz" / "1.png", spectrogram_of("jazz", 1, 400))
-    x, _ = predictor.read(ours)
+    x = predictor.read(ours).x
     expected = theirs.x[theirs.paths.index(str(tmp_path / "theirs" / "jazz" / "1.png"))]
     assert torch.equal(x, expected)
     (tmp_path / "ours").mkdir()
     (tmp_path / "jazz").rename(tmp_path / "ours" / "jazz")
-    ours = read_folder(tmp_path / "ours", size=32, classes=theirs.classes, drawn=theirs.drawn)
+    ours = read_folder(tmp_path / "ours", predictor.preprocessor, classes=theirs.classes)
     assert torch.equal(ours.x[0], expected)
 
 
@@ -333,8 +334,8 @@ def test_ours_in_any_colormap_are_what_audio_is(tmp_path, trained, cmap):
     soundfile.write(path, band_noise("jazz"), 22050)
     assert render_command.main([str(tmp_path / "genres"), "-o", str(tmp_path / "images"), "--cmap", cmap]) == 0
     predictor = Predictor(trained / "run", "cpu")
-    seen, _ = predictor.read(tmp_path / "images" / "jazz" / "a.png")
-    heard, _ = predictor.read(path)
+    seen = predictor.read(tmp_path / "images" / "jazz" / "a.png").x
+    heard = predictor.read(path).x
     assert torch.equal(seen, heard)
 
 
@@ -344,28 +345,28 @@ def test_a_long_song_keeps_its_time_scale(trained, tmp_path, window):
     flags = ["--data", str(trained / "data"), "--out", str(tmp_path / "run"), "--epochs", "1", "--window", window]
     assert train.main([*flags, *QUICK]) == 0
     predictor = Predictor(tmp_path / "run", "cpu")
-    seconds = predictor.recipe.seconds
+    seconds = predictor.spec.typical_seconds
     assert seconds == pytest.approx(64 * 512 / 22050)
-    assert predictor.recipe.window == (None if window == "0" else 1.0)
+    assert predictor.spec.window == (None if window == "0" else 1.0)
     soundfile.write(tmp_path / "long.wav", band_noise("jazz", seconds=seconds * 5), 22050)
-    x, _ = predictor.read(tmp_path / "long.wav")
+    x = predictor.read(tmp_path / "long.wav").x
     assert x.shape[:2] == (1, 32)
     assert x.shape[2] == 160 if window == "0" else abs(x.shape[2] - 32 * seconds * 5) < 3
     soundfile.write(tmp_path / "short.wav", band_noise("jazz", seconds=0.4), 22050)
-    x, _ = predictor.read(tmp_path / "short.wav")
+    x = predictor.read(tmp_path / "short.wav").x
     assert x.shape == (1, 32, 32)
     if window == "1":
-        n = predictor.recipe.width(18 * 512 / 22050)
+        n = predictor.spec.width(18 * 512 / 22050)
         assert torch.equal(x[..., n : 2 * n], x[..., :n]), "repeated, not stretched"
 
 
 def test_predictions_do_not_depend_on_batch_or_order(trained):
     predictor = Predictor(trained / "run", "cpu")
     paths = sorted((trained / "images").rglob("*.png"))
-    together = {found.path: found.probabilities for found in predictor.predict(paths)}
+    together = {found.path: found.p for found in predictor.predict(paths)}
     for path in reversed(paths[::5]):
-        [alone] = predictor.predict([path])
-        assert np.abs(alone.probabilities - together[path]).max() < 1e-5
+        alone = predictor.predict(path)
+        assert np.abs(alone.p - together[path]).max() < 1e-5
 
 
 def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
@@ -383,12 +384,14 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path / "3.png")]) == 0
     assert "cut by its own edges" in capsys.readouterr().err
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("cut by its own edges") == 4, "an answer does not depend on the other files"
+    assert predict.main([str(trained / "run"), str(tmp_path), "--learn-margins"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4
 
 
-WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "recipe": {"classes": ["a"], "model": {}}}
+WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "spec": {"classes": ["a"], "model": {}, "input": {}}}
 
 
 @pytest.mark.parametrize(
@@ -437,7 +440,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "pwned"),)
 
-    torch.save({"format": checkpoint.FORMAT, "recipe": Evil()}, tmp_path / "model.pt")
+    torch.save({"format": checkpoint.FORMAT, "spec": Evil()}, tmp_path / "model.pt")
     with pytest.raises(MelvisionError):
         checkpoint.load(tmp_path)
     assert not (tmp_path / "pwned").exists()
@@ -563,7 +566,7 @@ def test_device_choice(monkeypatch, cuda, mps, expected):
     assert pick_device().type == expected
     assert pick_device("cpu").type == "cpu"
     if not mps:
-        with pytest.raises(ValueError, match="--device mps"):
+        with pytest.raises(ValueError, match="device='mps'"):
             pick_device("mps")
 
 

@@ -1,17 +1,17 @@
 """RemoveBorder: cut off the margins that plotting programs leave, learned from the pictures of a folder."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from PIL import Image
 
 from render import png
-from render.cli import progress
 from vision.data.colormaps import WHITE, as_rgb
-from vision.data.images import load
 
 
-def own_box(image):
-    """What one picture says of its margin: a frame of one colour all around.
+def own_box(image: Image.Image) -> tuple[tuple | None, tuple[int, int, int, int]]:
+    """Find the margin of one picture by its own pixels: a frame of one colour all around.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def own_box(image):
 
 
 class RemoveBorder:
-    """Cut off the margin that plotting programs leave around a spectrogram.
+    """Cut off the margin that plotting programs leave around a spectrogram; a transform of PIL images.
 
     Looking at one picture is not enough. matplotlib draws digital silence white inside the axes,
     and low-passed music has constant dark rows on top. So the content's edges are learned from
@@ -61,24 +61,18 @@ class RemoveBorder:
     frames : list of dict
         What `fit` learned. Each has ``size`` (width, height), ``colour`` (RGB), ``top``, ``bottom``,
         ``left``, the shared ``rights``, and the ``count`` of pictures. JSON-able.
-
-    Attributes
-    ----------
-    alone : int
-        How many pictures of unknown size were cut by their own edges only.
     """
 
-    def __init__(self, frames=()):
+    def __init__(self, frames: Iterable[dict] = ()):
         self.frames = [dict(frame) for frame in frames]
-        self.alone = 0
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         sizes = ", ".join("{}x{}".format(*frame["size"]) for frame in self.frames)
         return f"{type(self).__name__}({sizes or 'no margins known'})"
 
     @classmethod
-    def fit(cls, images):
-        """Learn the frames of a folder.
+    def fit(cls, images: Iterable[Image.Image]) -> "RemoveBorder":
+        """Learn the frames of a folder's pictures.
 
         Parameters
         ----------
@@ -90,16 +84,28 @@ class RemoveBorder:
         remove_border : RemoveBorder
             Knows, for each size and frame colour, the edges that pictures share.
         """
-        seen = defaultdict(list)
-        total = Counter()
-        for image in images:
-            total[image.size] += 1
-            if png.read_about(image) is None:
-                colour, box = own_box(image)
-                if colour is not None:
-                    seen[image.size, colour].append(box)
+        ours = (None, None)  # pictures that `render` drew have no margin
+        return cls.from_margins(
+            (image.size, *(own_box(image) if png.read_about(image) is None else ours)) for image in images
+        )
+
+    @classmethod
+    def from_margins(cls, margins: Iterable[tuple]) -> "RemoveBorder":
+        """As `fit`, of what `own_box` said of each picture.
+
+        Parameters
+        ----------
+        margins : iterable of (size, colour, box)
+            Width and height of the whole picture, and the two values of `own_box`.
+        """
+        boxes_of = defaultdict(list)
+        total: Counter = Counter()
+        for size, colour, box in margins:
+            total[size] += 1
+            if colour is not None:
+                boxes_of[size, colour].append(box)
         frames = []
-        for (size, colour), boxes in sorted(seen.items()):
+        for (size, colour), boxes in sorted(boxes_of.items()):
             # White is in no colormap worth its name. Another colour may be the music's own, such as
             # the black of a quiet track's first and last frames: only a majority makes it a frame.
             if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
@@ -121,11 +127,11 @@ class RemoveBorder:
                 frames.append(frame | {"left": left, "rights": rights, "count": len(mine)})
         return cls(frames)
 
-    def knows(self, size):
+    def knows(self, size: Sequence[int]) -> bool:
         """Tell whether margins of pictures of this (width, height) were met."""
         return any(tuple(frame["size"]) == tuple(size) for frame in self.frames)
 
-    def box(self, image):
+    def box(self, image: Image.Image) -> tuple[tuple[int, int, int, int], bool]:
         """The content of a picture.
 
         Parameters
@@ -140,14 +146,37 @@ class RemoveBorder:
         known : bool
             False where the size is unknown and the picture's own edges had to do.
         """
-        whole = (0, 0, *image.size)
         if png.read_about(image) is not None:
-            return whole, True
-        colour, own = own_box(image)
+            return (0, 0, *image.size), True
+        return self._box(image.size, *own_box(image))
+
+    def content_size(self, size: Sequence[int], margin: tuple | None) -> tuple[int, int]:
+        """Width and height of a picture's content.
+
+        Parameters
+        ----------
+        size : sequence of 2 int
+            Of the whole picture.
+        margin : tuple, or None
+            What `own_box` says of it; None where its pixels were not looked at: then the commonest frame of its size
+            is taken.
+        """
+        if margin is None:
+            frames = [frame for frame in self.frames if tuple(frame["size"]) == tuple(size)]
+            frame = max(frames, key=lambda frame: frame["count"], default=None)
+            if frame is None:
+                return size[0], size[1]
+            return frame["rights"][0] - frame["left"], frame["bottom"] - frame["top"]
+        (left, top, right, bottom), _ = self._box(tuple(size), *margin)
+        return right - left, bottom - top
+
+    def _box(self, size: tuple[int, int], colour: tuple | None, own: tuple) -> tuple[tuple[int, int, int, int], bool]:
+        """As `box`, of what `own_box` says of a picture."""
+        whole = (0, 0, *size)
         if colour is None:
             return whole, True
         left, top, right, bottom = own
-        frames = [f for f in self.frames if tuple(f["size"]) == image.size and tuple(f["colour"]) == colour]
+        frames = [f for f in self.frames if tuple(f["size"]) == size and tuple(f["colour"]) == colour]
         frames = [f for f in frames if f["top"] <= top and f["bottom"] >= bottom]
         if not frames:
             return (own, False) if colour == WHITE else (whole, True)
@@ -159,7 +188,7 @@ class RemoveBorder:
             right = max(right, frame["rights"][0])
         return (left, frame["top"], right, frame["bottom"]), True
 
-    def __call__(self, image):
+    def __call__(self, image: Image.Image) -> Image.Image:
         """Cut one picture.
 
         Parameters
@@ -172,57 +201,11 @@ class RemoveBorder:
         image : PIL.Image.Image
             The content, in the same mode; the same object where there is nothing to cut.
         """
-        box, known = self.box(image)
-        self.alone += not known
+        box, _ = self.box(image)
         return image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def _shared(edges, least):
+def _shared(edges: list[int], least: int) -> list[int]:
     """Edges that enough pictures have, the most shared first: `least`, and one in twenty."""
     quorum = max(least, len(edges) // 20)
     return [edge for edge, votes in Counter(edges).most_common() if votes >= quorum]
-
-
-#: How many pictures of one size are looked at to learn where its margins end, and how long tracks are.
-BORDER_SAMPLE = 256
-
-
-def fit_border(paths, known=None):
-    """Learn the margins of many pictures, from up to `BORDER_SAMPLE` of each size.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Files; those that cannot be read as pictures are passed over.
-    known : RemoveBorder, optional
-        Learned before; only sizes that it does not know are looked at.
-
-    Returns
-    -------
-    remove_border : RemoveBorder
-        With the frames of `known` and the new ones.
-    """
-    known = known or RemoveBorder()
-    by_size = {}
-    for path in paths:
-        try:
-            with png.open_picture(path) as image:
-                if png.read_about(image) is None and not known.knows(image.size):
-                    by_size.setdefault(image.size, []).append(path)
-        except png.PictureError:
-            continue
-    chosen = []
-    for same in by_size.values():
-        # Spread over the folder, so that no genre or source is missed. A lone picture tells nothing
-        # that it would not tell when it is cut.
-        at = np.linspace(0, len(same) - 1, min(len(same), BORDER_SAMPLE)).round().astype(int)
-        chosen += [same[number] for number in at] if len(same) > 1 else []
-
-    def readable():
-        for path in progress(chosen, total=len(chosen), desc="margins", unit="picture"):
-            try:
-                yield load(path)
-            except png.PictureError:
-                continue
-
-    return RemoveBorder(known.frames + RemoveBorder.fit(readable()).frames)

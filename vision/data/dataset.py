@@ -1,31 +1,28 @@
 """A folder of genre folders as a torchvision data set, and its pictures decoded once."""
 
-import json
 import os
-from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torchvision.datasets import ImageFolder
 
-from render import png
 from render.cli import progress
 from render.errors import MelvisionError
 from render.formats import PICTURE_ENDINGS
-from render.settings import Settings
 from render.tracks import walk
-from vision.data.borders import fit_border
 from vision.data.folders import what_instead
 from vision.data.images import load
 from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import ToInput, match_channels, redraw, seconds_of
+from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
 
 
 class SpectrogramFolder(ImageFolder):
-    """torchvision's ImageFolder, less what is hidden, and with class names that can be given.
+    """torchvision's `ImageFolder` for spectrograms: hidden files left out, class names that can be given.
 
     Parameters
     ----------
@@ -34,7 +31,7 @@ class SpectrogramFolder(ImageFolder):
     classes : list of str, optional
         Genres in the order of their labels; by default the folder names in alphabetical order.
     transform : callable, optional
-        PIL image to whatever `__getitem__` gives.
+        PIL image to what `__getitem__` gives, such as a `Preprocessor`; by default the PIL image itself.
 
     Attributes
     ----------
@@ -47,12 +44,12 @@ class SpectrogramFolder(ImageFolder):
         When `root` is missing, holds no picture, or has a genre that is not in `classes`.
     """
 
-    def __init__(self, root, classes=None, transform=None):
+    def __init__(self, root: str | PathLike, classes: Sequence[str] | None = None, transform: Callable | None = None):
         self._classes = classes
         root = Path(root)
         if not root.is_dir():
-            found = "it is a file" if root.exists() else "there is no such folder"
-            raise MelvisionError(f"{root}: {found}; expected a folder of genre folders, <genre>/<track>.png")
+            problem = "it is a file" if root.exists() else "there is no such folder"
+            raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
         # A file is one picture, however many links lead to it.
         first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
@@ -76,41 +73,41 @@ class SpectrogramFolder(ImageFolder):
             samples += [(path, class_to_idx[name]) for path in paths if is_valid_file(path)]
         return samples
 
-    def _is_picture(self, path):
+    def _is_picture(self, path: str) -> bool:
         inside = Path(path).relative_to(self.root).parts
         return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
 
-    def find_classes(self, directory):
+    def find_classes(self, directory: str | PathLike) -> tuple[list[str], dict[str, int]]:
         """Return the genres and their labels; hidden folders are none."""
-        found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
-        if not found:
+        genres = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        if not genres:
             raise MelvisionError(f"{directory}: no genre folder in it; {what_instead(directory)}")
         if self._classes is None:
-            classes = found
+            classes = genres
         else:
             classes = list(self._classes)
-            strange = [name for name in found if name not in classes]
-            if strange:
+            unknown = [name for name in genres if name not in classes]
+            if unknown:
                 raise MelvisionError(
-                    f"{directory}: genres {', '.join(strange)} are not among the model's {', '.join(classes)}; "
+                    f"{directory}: genres {', '.join(unknown)} are not among the model's {', '.join(classes)}; "
                     "take them out, or train anew"
                 )
         return classes, {name: label for label, name in enumerate(classes)}
 
 
-def list_pictures(root):
-    """Return the paths of all pictures under a folder of genres; see `GenreFolder`."""
+def list_pictures(root: str | PathLike) -> list[str]:
+    """Return the paths of all pictures under a folder of genres; see `SpectrogramFolder`."""
     return [path for path, _ in SpectrogramFolder(root).samples]
 
 
 @dataclass
 class Pictures:
-    """The pictures of one folder, in memory.
+    """The decoded pictures of one folder.
 
     Attributes
     ----------
-    x : Store
-        Levels (1 channel) or colours (3), `size` high.
+    x : PixelStore
+        Levels (1 channel) or colours (3), as the `Preprocessor` makes them.
     y : torch.Tensor, shape (n,), int64
         Labels: positions in `classes`.
     paths : list of str
@@ -120,78 +117,43 @@ class Pictures:
     problems : list of str
         A line for each picture that could not be used, and for each empty genre folder.
     notes : list of str
-        What was done that the user should know of.
-    render : dict or None
-        The commonest settings that the pictures' own text chunks tell; None where none has one.
-    seconds : float or None
-        The median length of track that those pictures span.
-    drawn : list of 2 int, or None
-        The median width and height, without margins, where other programs drew all of them.
+        What the user should know of the others.
     """
 
     x: PixelStore
     y: torch.Tensor
-    paths: list
-    classes: list
-    problems: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    render: dict | None = None
-    seconds: float | None = None
-    drawn: list | None = None
-
-
-class _ColoursMet(Exception):
-    """A picture in colours of unknown meaning came where levels were hoped for."""
-
-
-def _read_one(path, remove_border, to_input, frame):
-    """The input, what else is to be known of the picture, and the problem: one of the first and last is None."""
-    window = frame["window"]
-    try:
-        image = load(path)
-        known = png.read_about(image)
-        image = remove_border(image)
-        about = {"size": image.size, "seconds": frame["track_seconds"]}
-        if known:
-            about["seconds"] = seconds_of(known, image.width)
-            about["render"] = json.dumps(Settings.from_dict(known).to_dict())
-            image = redraw(image, frame["drawn"], about["seconds"] / frame["track_seconds"] if window else 1)
-        width = max(1, round(to_input.size * about["seconds"] / window)) if window else to_input.size
-        return to_input(image, width), about, None
-    except (png.PictureError, MemoryError) as error:
-        return None, None, f"{path}: {error}"
+    paths: list[str]
+    classes: list[str]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_folder(
-    root, *, size=224, window=None, track_seconds=30.0, remove_border=None, classes=None, channels=None,
-    drawn=None, jobs=-1, cache=None, share=None,
-):  # fmt: skip
+    root: str | PathLike,
+    preprocessor: Preprocessor | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    jobs: int = -1,
+    cache: str | PathLike | None = None,
+    share: str | PathLike | None = None,
+) -> Pictures:
     """Decode every picture of a folder, once.
 
     Parameters
     ----------
     root : str or Path
         One folder a genre.
-    size : int
-        Height to resize to.
-    window : float, optional
-        Seconds that take `size` pixels; by default every picture is made `size` wide, whatever it spans.
-    track_seconds : float
-        What pictures without our text chunk are taken to span.
-    remove_border : RemoveBorder, optional
-        Learned before; the margins of sizes it does not know are learned from this folder.
+    preprocessor : Preprocessor, optional
+        How pictures are read; by default as `learn_input_spec` learns it from this folder. Where its spec leaves the
+        channels open, they are 1 if the colours of every picture can be turned into levels, else 3.
     classes : list of str, optional
-        As for `GenreFolder`.
-    channels : int, optional
-        1 or 3; by default 1 where the colours of every picture can be turned into levels.
-    drawn : sequence of 2 int, optional
-        Draw ours at this size first: the `drawn` of the pictures a model was trained on.
+        As for `SpectrogramFolder`.
     jobs : int
         Decoding threads; -1 is one a core.
     cache : str or Path, optional
-        Folder for what does not fit into memory; see `Store.collect`.
+        Folder for what does not fit into memory; see `PixelStore.collect`.
     share : str or Path, optional
-        File for all of it, for other processes; the `path` of `Store.collect`.
+        File for all of it, for other processes; the `path` of `PixelStore.collect`.
 
     Returns
     -------
@@ -201,41 +163,31 @@ def read_folder(
     Raises
     ------
     MelvisionError
-        When there is no usable picture, or none of some genre that the folder names.
+        When there is no usable picture.
     """
-    # Here, because torchvision, whose ImageFolder it is, takes seconds to import, and predicting needs none of it.
-    from vision.data.dataset import SpectrogramFolder
-
     folder = SpectrogramFolder(root, classes)
-    remove_border = fit_border([path for path, _ in folder.samples], known=remove_border)
-    frame = {"window": window, "track_seconds": track_seconds, "drawn": drawn}
+    if preprocessor is None:
+        preprocessor = Preprocessor(learn_input_spec(path for path, _ in folder.samples))
+    calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
+        delayed(_attempt)(path, preprocessor) for path, _ in folder.samples
+    )
+    kept: list[tuple[str, int]] = []
+    unknown_sizes, unknown_colours = 0, 0
+    problems: list[str] = []
 
-    def read(channels, stop_at_colours=False):
-        calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-            delayed(_read_one)(path, remove_border, ToInput(size), frame) for path, _ in folder.samples
-        )
-        kept, abouts, problems = [], [], []
+    def usable() -> Iterator[torch.Tensor]:
+        nonlocal unknown_sizes, unknown_colours
+        bar = progress(calls, total=len(folder.samples), desc="read", unit="picture")
+        for sample, (result, problem) in zip(folder.samples, bar, strict=True):
+            if result is None:
+                problems.append(problem)
+                continue
+            kept.append(sample)
+            unknown_sizes += result.unknown_size is not None
+            unknown_colours += result.unknown_colours
+            yield result.x
 
-        def usable():
-            bar = progress(calls, total=len(folder.samples), desc="read", unit="picture")
-            for sample, (x, about, problem) in zip(folder.samples, bar, strict=True):
-                if problem:
-                    problems.append(problem)
-                    continue
-                if stop_at_colours and len(x) == 3:
-                    raise _ColoursMet
-                kept.append(sample)
-                abouts.append(about | {"coloured": len(x) == 3})
-                yield match_channels(x, channels)
-
-        x = PixelStore.collect(usable(), channels=channels, height=size, folder=cache, path=share)
-        return x, kept, abouts, problems
-
-    try:
-        x, kept, abouts, problems = read(channels or 1, stop_at_colours=channels is None)
-    except _ColoursMet:
-        remove_border.alone = 0
-        x, kept, abouts, problems = read(3)
+    x = _collect(usable(), preprocessor, folder=cache, path=share)
     if not kept:
         raise MelvisionError(
             f"{root}: none of its {len(folder.samples)} pictures can be used; the first: {problems[0]}"
@@ -248,24 +200,48 @@ def read_folder(
         for name, label in folder.class_to_idx.items()
         if label not in labels and name not in folder.empty
     ]
-    coloured = sum(about["coloured"] for about in abouts)
-    if coloured:
+    if unknown_colours:
         shown = "taken as colours" if x.channels == 3 else "taken by their brightness"
-        notes.append(f"{root}: {coloured} of {len(kept)} pictures are in colours of no known colormap: {shown}")
-    if remove_border.alone:
-        notes.append(f"{root}: {remove_border.alone} pictures of a size not met before were cut by their own edges")
-    pictures = Pictures(
-        x=x,
-        y=torch.tensor([label for _, label in kept]),
-        paths=[path for path, _ in kept],
-        classes=folder.classes,
-        problems=problems,
-        notes=notes,
-    )
-    ours = [about for about in abouts if "render" in about]
-    if ours:
-        pictures.seconds = float(np.median([about["seconds"] for about in ours]))
-        pictures.render = json.loads(Counter(about["render"] for about in ours).most_common(1)[0][0])
-    else:
-        pictures.drawn = np.median([about["size"] for about in abouts], axis=0).astype(int).tolist()
-    return pictures
+        notes.append(f"{root}: {unknown_colours} of {len(kept)} pictures are in colours of no known colormap: {shown}")
+    if unknown_sizes:
+        notes.append(f"{root}: {unknown_sizes} pictures of a size not met before were cut by their own edges")
+    y = torch.tensor([label for _, label in kept])
+    return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes)
+
+
+def _attempt(path: str, preprocessor: Preprocessor) -> tuple[NetworkInput | None, str]:
+    """Read one picture: what it became, or None and the reason."""
+    try:
+        return preprocessor.from_file(path), ""
+    except UNUSABLE as error:
+        return None, f"{path}: {error or type(error).__name__}"
+
+
+def _collect(
+    pictures: Iterator[torch.Tensor],
+    preprocessor: Preprocessor,
+    *,
+    folder: str | PathLike | None,
+    path: str | PathLike | None,
+) -> PixelStore:
+    """Store pictures; where the spec leaves the channels open, as levels until one comes that is in colours."""
+    size, channels = preprocessor.spec.size, preprocessor.spec.channels
+    if channels is not None:
+        return PixelStore.collect(pictures, channels=channels, height=size, folder=folder, path=path)
+    first_coloured: list[torch.Tensor] = []
+
+    def levels() -> Iterator[torch.Tensor]:
+        for x in pictures:
+            if len(x) == 3:
+                first_coloured.append(x)
+                return
+            yield x
+
+    store = PixelStore.collect(levels(), channels=1, height=size, folder=folder, path=path)
+    if not first_coloured:
+        return store
+    before = (store[number] for number in range(len(store)))
+    coloured = (match_channels(x, 3) for x in chain(before, first_coloured, pictures))
+    # The levels may be mapped from the file at `path` while they are turned into colours.
+    path = f"{path}-rgb" if path else None
+    return PixelStore.collect(coloured, channels=3, height=size, folder=folder, path=path)

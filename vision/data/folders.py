@@ -4,13 +4,9 @@ import glob
 import os
 from pathlib import Path
 
-from joblib import Parallel, delayed
-
-from render import png, tracks
-from render.cli import progress
+from render import tracks
 from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
-from vision.data.images import load, pixel_hash
 
 
 def what_instead(root):
@@ -19,32 +15,6 @@ def what_instead(root):
         if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
             return f"it holds audio. Draw pictures of it first: python -m render {root}"
     return "expected <genre>/<track>.png"
-
-
-def hash_pictures(paths):
-    """Hash the pixels of many pictures, in parallel.
-
-    Parameters
-    ----------
-    paths : list of str
-        Pictures.
-
-    Yields
-    ------
-    digest : str
-        As `pixels.pixel_hash`; empty where the picture cannot be read.
-    problem : str or None
-        Why it cannot.
-    """
-
-    def digest(path):
-        try:
-            return pixel_hash(load(path)), None
-        except (png.PictureError, OSError, MemoryError) as error:
-            return "", f"{path}: {error}"
-
-    calls = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(digest)(path) for path in paths)
-    yield from progress(calls, total=len(paths), desc="hash", unit="picture")
 
 
 ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)

@@ -1,87 +1,372 @@
-"""The one way from a picture, a recording or samples to the network's input."""
+"""The one way from a picture, a recording or samples to the network's input.
 
-from dataclasses import dataclass, field
+What a file becomes depends on the file and the `InputSpec` alone, never on the folder it came in, on what was read
+before it or on which command reads it. Training, evaluate, predict, check, explain, serve, watch, streams and export
+all use `Preprocessor`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from render import png
+from render import audio, batch, png
+from render.errors import AudioError, MelvisionError, PictureError
+from render.formats import AUDIO_ENDINGS
 from render.settings import Settings
-from vision.data.borders import BORDER_SAMPLE, RemoveBorder
+from vision.data.borders import RemoveBorder
 from vision.data.colormaps import read_levels, stretch
+from vision.data.images import load
+from vision.data.survey import border_of, survey_folder
+
+#: Sides of the network's input, and of the pictures that it stands for, are below this (pixels).
+LARGEST_SIDE = 1 << 14
+#: Lengths of tracks and windows that make sense, in seconds: others make pictures of absurd width.
+LENGTHS = (1e-6, 1e7)
+#: Seconds that a picture may claim to span: resized for the network, longer ones would fill the memory.
+LONGEST_PICTURE = 1e5
+#: What reading a file that cannot be used raises.
+UNUSABLE = (PictureError, AudioError, ValueError, MemoryError, OSError)
 
 
-def to_tensor(image):
-    """A picture as levels where its colours have a known meaning, else as RGB.
+@dataclass
+class InputSpec:
+    """How a model's input is made. JSON-able; part of every checkpoint and exported file.
+
+    Attributes
+    ----------
+    size : int
+        Height of the input, and width of what the network takes at once, in pixels.
+    channels : int or None
+        1 for levels, 3 for colours; None, only before training, for whichever a picture has.
+    window : float or None
+        Seconds that take `size` pixels; None makes a whole track `size` wide.
+    track_seconds : float
+        Length of track that pictures without our text chunk are taken to span.
+    typical_seconds : float
+        Median length of the train tracks. A whole-track model takes a much longer one in pieces of this length.
+    frames : list of dict
+        Margins for `RemoveBorder`, learned from the train pictures.
+    render : dict or None
+        How audio is drawn: the settings of the train pictures; None, where other programs drew them, for the defaults.
+    drawn : list of 2 int, or None
+        Width and height, without margins, at which another program drew all train pictures. Ours and audio are
+        brought to this size before anything else, without blending, because a network notices how columns and rows
+        were dropped or repeated.
+    """
+
+    size: int = 224
+    channels: int | None = 1
+    window: float | None = None
+    track_seconds: float = 30.0
+    typical_seconds: float = 30.0
+    frames: list = field(default_factory=list)
+    render: dict | None = None
+    drawn: list | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "InputSpec":
+        """Return the spec that a file holds, which may have come from anywhere.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError, AttributeError
+            When it is none of ours; the message says which part.
+        """
+        spec = cls(**values)
+        shortest, longest = LENGTHS
+        rules = {
+            "track_seconds": shortest <= spec.track_seconds <= longest,
+            "typical_seconds": shortest <= spec.typical_seconds <= longest,
+            "window": spec.window is None or shortest <= spec.window <= longest,
+            "drawn": not spec.drawn or 0 < min(spec.drawn) <= max(spec.drawn) < LARGEST_SIDE,
+            "size": type(spec.size) is int and 0 < spec.size < LARGEST_SIDE,
+            "channels": type(spec.channels) is int and spec.channels in (1, 3),
+        }
+        for name, good in rules.items():
+            if not good:
+                raise ValueError(name)
+        for frame in spec.frames:
+            edges = [*frame["size"], *frame["colour"], frame["top"], frame["bottom"], frame["left"], frame["count"]]
+            if not all(type(value) is int for value in edges + list(frame["rights"])):
+                raise ValueError("frames")
+        Settings.from_dict(spec.render or {})
+        return spec
+
+    def to_dict(self) -> dict:
+        """Return the fields as a dict, for a checkpoint or JSON."""
+        return asdict(self)
+
+    def width(self, seconds: float) -> int:
+        """Pixels that so many seconds take, at the network's `size`."""
+        if self.window:
+            return max(1, round(self.size * seconds / self.window))
+        return self.size * max(1, round(seconds / self.typical_seconds))
+
+    @property
+    def seconds_per_pixel(self) -> float:
+        """Seconds that one column of the network's input spans."""
+        return (self.window or self.typical_seconds) / self.size
+
+
+@dataclass
+class NetworkInput:
+    """What a file became.
+
+    Attributes
+    ----------
+    x : torch.Tensor, shape (channels, size, width), uint8
+        At least `InputSpec.size` wide; wider where the track is longer than the network takes at once.
+    seconds : float
+        Length of the track.
+    settings : Settings or None
+        How it was drawn, which tells its frequencies; None for other programs' pictures.
+    silent : bool
+        Whether a recording holds no sound.
+    unknown_size : tuple of 2 int, or None
+        The picture's size where its margin was cut by its own edges, because no picture of that size was learned from.
+    unknown_colours : bool
+        Whether its colours are of no known colormap.
+    """
+
+    x: torch.Tensor
+    seconds: float
+    settings: Settings | None = None
+    silent: bool = False
+    unknown_size: tuple[int, int] | None = None
+    unknown_colours: bool = False
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of this file, a line each."""
+        notes = ["silent"] if self.silent else []
+        if self.unknown_size:
+            width, height = self.unknown_size
+            notes.append(f"of unknown size {width}x{height}; its margin was cut by its own edges")
+        if self.unknown_colours and len(self.x) == 1:
+            notes.append("in colours of no known colormap; taken by their brightness")
+        return notes
+
+
+@dataclass
+class Content:
+    """What a picture holds, at its own resolution.
+
+    Attributes
+    ----------
+    pixels : np.ndarray, shape (h, w) or (h, w, 3), uint8
+        Levels as the picture has them, not stretched; RGB where the colours are of no known colormap.
+    cmap : str or None
+        The colormap, ``"gray"`` for grey; None with RGB.
+    box : tuple of 4 int
+        (left, top, right, bottom) of the content in the whole picture.
+    seconds : float
+        Length of track that it spans.
+    settings : Settings or None
+        How it was drawn; None for other programs' pictures.
+    unknown_size : tuple of 2 int, or None
+        As of `NetworkInput`.
+    """
+
+    pixels: np.ndarray
+    cmap: str | None
+    box: tuple[int, int, int, int]
+    seconds: float
+    settings: Settings | None = None
+    unknown_size: tuple[int, int] | None = None
+
+
+class Preprocessor:
+    """Make the network's input, as a transform: PIL image to uint8 tensor.
+
+    On an ordinary picture of a whole track this is torchvision's
+    ``Compose([RemoveBorder(frames), Resize((size, size)), PILToTensor()])``. Beyond that, colours of a known colormap
+    become levels, levels are stretched to their own range, and where the network takes a window of a track, or pieces
+    of a long one, the input is as much wider.
 
     Parameters
     ----------
-    image : PIL.Image.Image
-        Without its margin. Grey pictures hold levels already.
+    spec : InputSpec, optional
+        A model's; without one, the default serves.
+    max_seconds : float, optional
+        Refuse longer tracks, before more of them than that is decoded.
+    """
+
+    def __init__(self, spec: InputSpec | None = None, *, max_seconds: float | None = None):
+        self.spec = spec or InputSpec()
+        self.max_seconds = max_seconds
+        self.remove_border = RemoveBorder(self.spec.frames)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(size={self.spec.size}, {self.remove_border})"
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Return uint8 (channels, size, width) of one picture; see `from_image`."""
+        return self.from_image(image).x
+
+    @property
+    def settings(self) -> Settings:
+        """How audio is drawn for this model."""
+        # A second more than allowed shows that it is too long; frames at both ends add a little to its length.
+        duration = self.max_seconds and self.max_seconds + 1
+        return replace(Settings.from_dict(self.spec.render or {}), duration=duration)
+
+    def learn_margins(self, paths: Iterable[str | PathLike]) -> "Preprocessor":
+        """Return one that also cuts the margins of these pictures, where they are of sizes not met before.
+
+        Parameters
+        ----------
+        paths : iterable of str or Path
+            Pictures of one source, several of each size.
+        """
+        frames = border_of(survey_folder([str(path) for path in paths]), self.remove_border).frames
+        return Preprocessor(replace(self.spec, frames=frames), max_seconds=self.max_seconds)
+
+    def from_file(self, path: str | PathLike) -> NetworkInput:
+        """Read a picture or a recording.
+
+        Raises
+        ------
+        PictureError, AudioError, ValueError
+            When it cannot be used; the message says why, without the path.
+        """
+        path = Path(path)
+        if path.suffix.lower() in AUDIO_ENDINGS:
+            return self.from_values(*batch.compute(path, self.settings))
+        return self.from_image(load(path))
+
+    def from_image(self, image: Image.Image) -> NetworkInput:
+        """Take a picture, as `images.load` opens it; errors as of `from_file`."""
+        content = self.content(image)
+        self._check_length(content.seconds)
+        return self._to_input(content)
+
+    def content(self, image: Image.Image) -> "Content":
+        """Return what a picture holds at its own resolution: margin removed, colours turned into levels."""
+        about = png.read_about(image)
+        box, known = self.remove_border.box(image)
+        pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
+        seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
+        settings = Settings.from_dict(about) if about else None
+        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if known else image.size)
+
+    def from_samples(self, y: np.ndarray, sr: int) -> NetworkInput:
+        """Draw audio in memory as a file of it would be drawn.
+
+        Parameters
+        ----------
+        y : np.ndarray, shape (n,) or (n, channels), floating
+            The signal, nominally in [-1, 1].
+        sr : int, in Hz
+            Its sampling rate.
+        """
+        y = np.asarray(y)
+        if y.dtype.kind != "f" or y.ndim not in (1, 2):
+            raise ValueError(f"y is {y.dtype} of shape {y.shape}; expected floats (n,) or (n, channels)")
+        self._check_length(len(y) / sr)
+        settings = self.settings
+        y = (y[:, None] if y.ndim == 1 else y).astype(np.float32, copy=False)
+        step = max(1, audio.BLOCK_SAMPLES // max(1, y.shape[1]))  # as a file is decoded
+        blocks = (y[at : at + step] for at in range(round(settings.offset * sr), len(y), step))
+        pieces = audio.to_mono(blocks, sr, settings.sr, offset=settings.offset)
+        return self.from_values(*batch.compute_pieces(pieces, settings))
+
+    def from_values(self, values: np.ndarray, silent: bool = False) -> NetworkInput:
+        """Take a spectrogram as `render.batch.compute` gives it, drawn with `settings`.
+
+        Parameters
+        ----------
+        values : np.ndarray, shape (n_rows, n_frames), float32
+            Decibels, or features; row 0 is the lowest band.
+        silent : bool
+            Whether there was nothing to hear.
+        """
+        settings = self.settings
+        levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
+        height, width = levels.shape
+        seconds = width * settings.hop_length / settings.sr
+        self._check_length(seconds - 0.5)
+        return self._to_input(Content(levels, "gray", (0, 0, width, height), seconds, settings), silent)
+
+    def _to_input(self, content: "Content", silent: bool = False) -> NetworkInput:
+        pixels = content.pixels
+        if content.settings and self.spec.drawn:
+            pixels = redraw(pixels, self.spec.drawn, content.seconds / self.spec.typical_seconds)
+        x = to_tensor(pixels)
+        unknown_colours = len(x) == 3
+        x = resize(x, self.spec.size, self.spec.width(content.seconds))
+        if self.spec.channels:
+            x = match_channels(x, self.spec.channels)
+        return NetworkInput(x, content.seconds, content.settings, silent, content.unknown_size, unknown_colours)
+
+    def _check_length(self, seconds: float) -> None:
+        # A picture's own text chunk says how long it is, and may say anything.
+        if self.max_seconds is not None and seconds > self.max_seconds:
+            raise MelvisionError(f"is longer than {self.max_seconds:g} s, the limit here; cut out a part of it")
+
+
+def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """Levels, stretched to their own range, or colours, as a tensor.
+
+    Parameters
+    ----------
+    pixels : np.ndarray, shape (h, w) or (h, w, 3), uint8
+        As `colormaps.read_levels` gives them.
 
     Returns
     -------
     x : torch.Tensor, shape (1, h, w) or (3, h, w), uint8
-        One channel of levels, stretched, or three of colour.
     """
-    pixels, cmap = read_levels(image)
-    if cmap is None:
+    if pixels.ndim == 3:
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     return torch.from_numpy(np.array(stretch(pixels)))[None]
 
 
-def redraw(image, size, tracks=1.0):
-    """Draw one of our pictures at the size that another program would have, without blending.
+def redraw(pixels: np.ndarray, size: Sequence[int], tracks: float = 1.0) -> np.ndarray:
+    """Bring one of our pictures to the size that another program would have drawn, without blending.
 
     Parameters
     ----------
-    image : PIL.Image.Image
-        Indexed or grey.
-    size : sequence of 2 int, or None
-        Width and height; None leaves the picture as it is.
+    pixels : np.ndarray, shape (h, w) or (h, w, 3), uint8
+        Levels or colours.
+    size : sequence of 2 int
+        Width and height of the other program's pictures.
     tracks : float
         How many times as long as the other program's tracks this one is.
     """
-    if not size:
-        return image
-    return image.resize((max(1, round(size[0] * tracks)), size[1]), Image.Resampling.NEAREST)
+    shape = (max(1, round(size[0] * tracks)), size[1])
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(shape, Image.Resampling.NEAREST))
 
 
-class ToInput:
-    """Levels or colours at the height of the network's input, as a transform: PIL image to uint8 tensor.
+def resize(x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Resize a picture, and repeat one narrower than `height` until it is as wide as it is high.
 
     Parameters
     ----------
-    size : int
-        Height in pixels, and width of what the network takes at once.
+    x : torch.Tensor, shape (channels, h, w), uint8
+        Levels or colours.
+    height, width : int
+        In pixels. To stretch a short picture to more than its width would slow the music down.
+
+    Returns
+    -------
+    x : torch.Tensor, shape (channels, height, max(height, width)), uint8
     """
-
-    def __init__(self, size=224):
-        self.size = size
-
-    def __repr__(self):
-        return f"{type(self).__name__}(size={self.size})"
-
-    def __call__(self, image, width=None):
-        """Return uint8 (1, size, width) where colours are known, else (3, size, width).
-
-        `width` is `size` by default. A picture that takes less is repeated until it fills it: to
-        stretch it would slow the music down.
-        """
-        return self.resize(to_tensor(image), width)
-
-    def resize(self, x, width=None):
-        """As calling it, for levels or colours: uint8 (channels, h, w)."""
-        # torchvision's resize is this, bit for bit, but takes seconds to import; predicting needs nothing else of it.
-        x = interpolate(x[None], (self.size, width or self.size), mode="bilinear", antialias=True)[0]
-        if x.shape[-1] < self.size:
-            x = x.repeat(1, 1, -(-self.size // x.shape[-1]))[..., : self.size]
-        return x
+    # torchvision's resize is this, bit for bit, but takes seconds to import; predicting needs nothing else of it.
+    x = interpolate(x[None], (height, width), mode="bilinear", antialias=True)[0]
+    if x.shape[-1] < height:
+        x = x.repeat(1, 1, -(-height // x.shape[-1]))[..., :height]
+    return x
 
 
-def match_channels(x, channels):
+def match_channels(x: torch.Tensor, channels: int) -> torch.Tensor:
     """Bring a picture to the channels a model takes.
 
     Parameters
@@ -105,136 +390,62 @@ def match_channels(x, channels):
     return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).to(torch.uint8)[None]
 
 
-#: A side of a picture, in pixels, that no network of ours comes near.
-LARGEST_SIDE = 1 << 14
-
-#: Lengths of tracks and windows that make sense, in seconds: others make pictures of absurd width.
-LENGTHS = (1e-6, 1e7)
-
-
-@dataclass
-class InputSpec:
-    """How a model sees pictures. JSON-able.
-
-    Attributes
-    ----------
-    classes : list of str
-        Genres in the order of the logits. Never taken from a folder listing again.
-    model : dict
-        The arguments of `models.build`, less `n_classes`.
-    frames : list of dict
-        For `RemoveBorder`.
-    render : dict or None
-        How the train pictures were drawn, from their text chunks; None for other programs' pictures.
-    seconds : float
-        Length of track that a train picture spans.
-    window : float or None
-        Seconds that the network takes at once; None is a whole track.
-    drawn : list of 2 int, or None
-        Width and height at which another program drew the train pictures. Ours and audio are
-        drawn so too before they are resized: the network notices how columns and rows were dropped
-        or repeated.
-    about : dict
-        Run settings, versions, the kept epoch: for people, not for predicting.
-    """
-
-    classes: list
-    model: dict
-    frames: list = field(default_factory=list)
-    render: dict | None = None
-    seconds: float = 30.0
-    window: float | None = None
-    drawn: list | None = None
-    about: dict = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values):
-        """Return the recipe that a file holds, which may have come from anywhere.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError, AttributeError
-            When it is none of ours; the message says which part.
-        """
-        recipe = cls(**values)
-        shortest, longest = LENGTHS
-        names = recipe.classes if isinstance(recipe.classes, list) else []
-        rules = {
-            "classes": names and all(isinstance(name, str) for name in names),
-            "seconds": shortest <= recipe.seconds <= longest,
-            "window": recipe.window is None or shortest <= recipe.window <= longest,
-            "drawn": not recipe.drawn or 0 < min(recipe.drawn) <= max(recipe.drawn) < LARGEST_SIDE,
-            "size": type(recipe.size) is int and 0 < recipe.size < LARGEST_SIDE,
-            "channels": recipe.channels in (1, 3),
-            "texture": type(recipe.model.get("texture")) is int and 0 <= recipe.model["texture"] <= LARGEST_SIDE,
-            "about": isinstance(recipe.about, dict),
-        }
-        for name, good in rules.items():
-            if not good:
-                raise ValueError(name)
-        for frame in recipe.frames:
-            edges = [*frame["size"], *frame["colour"], frame["top"], frame["bottom"], frame["left"], frame["count"]]
-            if not all(type(value) is int for value in edges + list(frame["rights"])):
-                raise ValueError("frames")
-        Settings.from_dict(recipe.render or {})
-        return recipe
-
-    @property
-    def size(self):
-        """Height and width of the network's input, in pixels."""
-        return self.model["size"]
-
-    @property
-    def channels(self):
-        """1 for levels, 3 for colours."""
-        return self.model["channels"]
-
-    def width(self, seconds):
-        """Pixels that so many seconds take, at the network's `size`."""
-        if self.window:
-            return max(1, round(self.size * seconds / self.window))
-        # Whole tracks are made `size` wide; of a much longer one, each piece as long as those.
-        return self.size * max(1, round(seconds / self.seconds))
-
-    def remove_border(self):
-        """Return the margin remover as it was fitted."""
-        return RemoveBorder(self.frames)
-
-
-#: Seconds that a picture may say that it spans: drawn out for the network, longer ones would fill the memory.
-LONGEST_PICTURE = 1e5
-
-
-def seconds_of(about, width):
-    """Length of track that a picture of ours spans, of its text chunk and its width in pixels.
+def seconds_of(about: dict, width: int) -> float:
+    """Length of track that a picture of ours spans, by its text chunk and its width in pixels.
 
     Raises
     ------
-    png.PictureError
-        When it says that it spans more than `LONGEST`.
+    PictureError
+        When it claims to span more than `LONGEST_PICTURE`.
     """
     seconds = width * about["hop_length"] / about["sr"]
     if seconds > LONGEST_PICTURE:
-        raise png.PictureError(f"says that it spans {seconds:.0f} s; expected at most {LONGEST_PICTURE:.0f}")
+        raise PictureError(f"says that it spans {seconds:.0f} s; expected at most {LONGEST_PICTURE:.0f}")
     return seconds
 
 
-def median_seconds(paths, default):
-    """The median length of track that pictures span, in seconds, from `BORDER_SAMPLE` of them.
+def learn_input_spec(
+    paths: Iterable[str],
+    *,
+    size: int = 224,
+    window: float | None = None,
+    track_seconds: float = 30.0,
+    channels: int | None = None,
+) -> InputSpec:
+    """Learn from the train pictures how a model's input is made.
 
     Parameters
     ----------
-    paths : list of str
-        Pictures; those that cannot be read are passed over.
-    default : float
-        What pictures without our text chunk are taken to span.
+    paths : iterable of str or Path
+        The train pictures; those that cannot be read are passed over.
+    size, window, track_seconds, channels
+        As of `InputSpec`. A window longer than most tracks, which would be filled by repeating them, is shortened.
+
+    Returns
+    -------
+    spec : InputSpec
+        With their margins, the commonest settings, and their median length and size.
     """
-    found = []
-    for number in np.linspace(0, len(paths) - 1, min(len(paths), BORDER_SAMPLE)).round().astype(int):
+    records = [record for record in survey_folder(list(paths)) if not record.error]
+    remove_border = border_of(records)
+    ours = [(record, json.loads(record.settings)) for record in records if record.settings]
+    lengths = []
+    for record, about in ours:
         try:
-            with png.open_picture(paths[number]) as image:
-                about = png.read_about(image)
-                found.append(seconds_of(about, image.width) if about else default)
-        except png.PictureError:
+            lengths.append(seconds_of(about, record.size[0]))
+        except PictureError:  # said of this picture when it is read
             continue
-    return float(np.median(found)) if found else default
+    foreign = [record for record in records if not record.settings]
+    spec = InputSpec(size, channels, window, track_seconds, frames=remove_border.frames)
+    median = float(np.median(lengths + [track_seconds] * len(foreign))) if lengths or foreign else track_seconds
+    if window:
+        spec.window = min(window, median)
+    if ours:
+        spec.typical_seconds = float(np.median(lengths)) if lengths else track_seconds
+        commonest = Counter(record.settings for record, _ in ours).most_common(1)[0][0]
+        spec.render = json.loads(commonest)
+    else:
+        spec.typical_seconds = track_seconds
+        sizes = [remove_border.content_size(record.size, record.margin) for record in foreign]
+        spec.drawn = np.median(sizes, axis=0).astype(int).tolist() if sizes else None
+    return spec

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from render.errors import ParameterError
+
 
 def pick_device(name="auto"):
     """Return the device to compute on: CUDA, then Apple's MPS, then the CPU.
@@ -22,8 +24,8 @@ def pick_device(name="auto"):
 
     Raises
     ------
-    ValueError
-        When that device is not to be had; the message names those that are.
+    ParameterError
+        When that device is not available; the message names those that are.
     """
     there = ["cpu"]
     if torch.backends.mps.is_available():
@@ -39,7 +41,7 @@ def pick_device(name="auto"):
     except RuntimeError:
         good = False
     if not good:
-        raise ValueError(f"--device {name}: not available here; there is {', '.join(there)}")
+        raise ParameterError("device", name, f"one that is available here: {', '.join(there)}")
     return device
 
 

@@ -9,7 +9,6 @@ metadata (`describe`), and done by `vision.predictor`.
 import json
 import math
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,12 @@ import torch
 from render import __version__, atomic
 from render.errors import MelvisionError
 from vision.data.pixel_store import EVAL_BATCH
-from vision.data.preprocess import InputSpec
+from vision.models.spec import ModelSpec
 
 ENDING = ".onnx"
 
-FORMAT = 1
+FORMAT = 2
+OLD_FORMATS = (1,)
 
 #: The oldest operators that have all we need: ONNX Runtime reads them since 1.14.
 OPSET = 18
@@ -52,13 +52,13 @@ def _runtime():
     return onnx, onnxruntime
 
 
-def describe(recipe, n_models):
+def describe(spec, n_models):
     """What the metadata of a file holds: text by key.
 
     Parameters
     ----------
-    recipe : Recipe
-        How the models see pictures.
+    spec : ModelSpec
+        Of the models.
     n_models : int
         Whose mean is exported.
 
@@ -66,11 +66,11 @@ def describe(recipe, n_models):
     -------
     metadata : dict of str to str
         ``melvision``, its version; ``classes``, a JSON list in the order of the probabilities;
-        ``recipe``, JSON of all that `Recipe` holds; ``models``, their number; ``precision``; ``format``.
+        ``spec``, JSON of all that `ModelSpec` holds; ``models``, their number; ``precision``; ``format``.
     """
     metadata = {"melvision": __version__, "format": FORMAT, "precision": PRECISION, "models": n_models}
     metadata = {name: str(value) for name, value in metadata.items()}
-    return metadata | {"classes": json.dumps(recipe.classes), "recipe": json.dumps(asdict(recipe))}
+    return metadata | {"classes": json.dumps(spec.classes), "spec": json.dumps(spec.to_dict())}
 
 
 class _Together(torch.nn.Module):
@@ -86,7 +86,7 @@ class _Together(torch.nn.Module):
         return answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)
 
 
-def save(path, models, recipe):
+def save(path, models, spec):
     """Export models to one file, which is written only if it answers as they do.
 
     Parameters
@@ -95,8 +95,8 @@ def save(path, models, recipe):
         Ends in ``.onnx``; replaced whole or not at all.
     models : list of nn.Module
         On the CPU; of the same classes.
-    recipe : Recipe
-        How they see pictures.
+    spec : ModelSpec
+        Of the models.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def save(path, models, recipe):
     together = _Together(models).eval()
     if 4 * sum(weights.numel() for weights in together.state_dict().values()) > LARGEST:
         raise MelvisionError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
-    pixels = torch.zeros(2, recipe.channels, recipe.size, recipe.size, dtype=torch.uint8)
+    pixels = torch.zeros(2, spec.input.channels, spec.input.size, spec.input.size, dtype=torch.uint8)
     try:
         # What the exporter has to say is for those who write models.
         with warnings.catch_warnings():
@@ -134,9 +134,9 @@ def save(path, models, recipe):
         if "doc_string" in message.DESCRIPTOR.fields_by_name:
             message.ClearField("doc_string")
     model.producer_name, model.producer_version = "melvision", __version__
-    onnx.helper.set_model_props(model, describe(recipe, len(models)))
+    onnx.helper.set_model_props(model, describe(spec, len(models)))
     content = model.SerializeToString()
-    difference = _difference(_open(content, path), together, trial_pictures(recipe))
+    difference = _difference(_open(content, path), together, trial_pictures(spec))
     if not difference <= TOLERANCE:
         raise MelvisionError(
             f"{path}: not written, because ONNX Runtime's probabilities differ from PyTorch's by {difference:.1g}; "
@@ -147,17 +147,17 @@ def save(path, models, recipe):
     return difference
 
 
-def trial_pictures(recipe):
+def trial_pictures(spec):
     """Pictures that try a network: noise of all kinds, ripples, silence; (n, channels, size, size), uint8.
 
     There is one more than a batch of `engine.EVAL_BATCH`, and the same ones each time.
     """
-    n, size = EVAL_BATCH + 1, recipe.size
+    n, size = EVAL_BATCH + 1, spec.input.size
     rng = np.random.default_rng(0)
     middle, width, slope, rate = (rng.uniform(low, high, (n, 1, 1, 1)) for low, high in
                                   ((0, 255), (0, 80), (-1, 1), (0, 0.5)))  # fmt: skip
     rows, columns = np.mgrid[:size, :size]
-    x = middle + width * rng.standard_normal((n, recipe.channels, size, size))
+    x = middle + width * rng.standard_normal((n, spec.input.channels, size, size))
     x = x + slope * 128 * (rows / size - 0.5) + 40 * np.cos(2 * math.pi * rate * (columns + slope * rows))
     x = x.clip(0, 255).astype(np.uint8)
     x[0], x[1] = 0, 255
@@ -178,14 +178,14 @@ class OnnxModel:
 
     Attributes
     ----------
-    recipe : Recipe
-        How it sees pictures.
+    spec : ModelSpec
+        Of the models in it.
     n_models : int
         Whose mean its probabilities are.
     """
 
-    def __init__(self, session, recipe, n_models, path):
-        self._session, self.recipe, self.n_models, self._path = session, recipe, n_models, path
+    def __init__(self, session, spec, n_models, path):
+        self._session, self.spec, self.n_models, self._path = session, spec, n_models, path
 
     def __call__(self, pixels):
         """Probabilities of windows.
@@ -208,7 +208,7 @@ class OnnxModel:
             (found,) = self._session.run(["probabilities"], {"pixels": pixels})
         except Exception as error:  # of many kinds, by what is wrong with the file
             raise MelvisionError(f"{self._path}: ONNX Runtime cannot compute it ({_first_line(error)})") from None
-        if found.shape != (len(pixels), len(self.recipe.classes)):
+        if found.shape != (len(pixels), len(self.spec.classes)):
             raise MelvisionError(
                 f"{self._path}: answers with shape {found.shape}, not a row of genres for each picture"
             )
@@ -266,15 +266,17 @@ def _open(content, path, threads=None):
         if isinstance(message, onnx.NodeProto) and message.domain not in ("", "ai.onnx"):
             raise MelvisionError(f"{path}: uses operators of {message.domain!r}; expected those of ONNX itself")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    if not {"melvision", "format", "recipe", "models"} <= metadata.keys():
+    if not {"melvision", "format", "models"} <= metadata.keys() or not {"spec", "recipe"} & metadata.keys():
         raise MelvisionError(f"{path}: was not exported by melvision; make one: python -m vision.export RUN")
-    if metadata["format"] != str(FORMAT):
+    if metadata["format"] not in map(str, (FORMAT, *OLD_FORMATS)):
         raise MelvisionError(f"{path}: was not exported by this version of melvision; export anew, or use its version")
     try:
-        recipe = InputSpec.from_dict(json.loads(metadata["recipe"]))
+        spec = ModelSpec.from_dict(
+            json.loads(metadata["spec"] if metadata["format"] == str(FORMAT) else metadata["recipe"])
+        )
         n_models = int(metadata["models"])
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise MelvisionError(f"{path}: its recipe is damaged ({_first_line(error)}); export anew") from None
+        raise MelvisionError(f"{path}: its spec is damaged ({_first_line(error)}); export anew") from None
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is told once, below
@@ -284,10 +286,10 @@ def _open(content, path, threads=None):
         raise MelvisionError(f"{path}: ONNX Runtime cannot use it ({_first_line(error)})") from None
     given = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
     answers = [(value.name, value.type) for value in session.get_outputs()]
-    side = [recipe.channels, recipe.size, recipe.size]
+    side = [spec.input.channels, spec.input.size, spec.input.size]
     if given != [("pixels", "tensor(uint8)", side)] or answers != [("probabilities", "tensor(float)")]:
-        raise MelvisionError(f"{path}: its graph does not fit its recipe; export anew")
-    return OnnxModel(session, recipe, n_models, path)
+        raise MelvisionError(f"{path}: its graph does not fit its spec; export anew")
+    return OnnxModel(session, spec, n_models, path)
 
 
 def messages(message):

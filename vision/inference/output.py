@@ -22,12 +22,12 @@ def ranked(classes, p):
 def as_dict(prediction, classes):
     """A `Prediction` as a JSON-able dict: ``file``, ``notes``, and ``error`` or what `ranked` gives."""
     told = {"file": str(prediction.path), "notes": prediction.notes}
-    return told | ({"error": prediction.error} if prediction.error else ranked(classes, prediction.probabilities))
+    return told | ({"error": prediction.error} if prediction.error else ranked(classes, prediction.p))
 
 
 def cells(prediction, classes):
     """A `Prediction` as the cells of a table: predicted genre, each probability, error."""
-    p = prediction.probabilities
+    p = prediction.p
     if p is None:
         return [""] * (1 + len(classes)) + [prediction.error]
     return [classes[p.argmax()], *(f"{value:.4f}" for value in p), ""]
@@ -68,7 +68,7 @@ def show(prediction, classes, *, width=0, as_json=False):
     if as_json:
         print(json.dumps(as_dict(prediction, classes)), flush=True)
     elif not prediction.error:
-        print(f"{one_line(prediction.path):{width}}  {top(classes, prediction.probabilities)}", flush=True)
+        print(f"{one_line(prediction.path):{width}}  {top(classes, prediction.p)}", flush=True)
 
 
 def show_live(answers, classes, *, as_json=False):

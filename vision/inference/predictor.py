@@ -1,57 +1,118 @@
 """A trained model applied to files: pictures as they are, audio drawn the way the model was trained."""
 
 import contextlib
-import dataclasses
 import shutil
 import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from render import audio, batch, png
 from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS, SNDFILE_ENDINGS
-from render.settings import Settings
-from vision.data.borders import fit_border
-from vision.data.images import load
 from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import ToInput, match_channels, redraw, seconds_of, to_tensor
+from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocessor
 from vision.inference import onnx
-from vision.inference.device import in_order, keep_freed_memory, pick_device
+from vision.inference.device import in_order, pick_device
 from vision.inference.windows import predict_proba
-
-#: What `Predictor.read` raises of a file that cannot be used.
-UNUSABLE = (png.PictureError, audio.AudioError, ValueError, MemoryError, OSError)
+from vision.models import run_files
+from vision.models.spec import ModelSpec
 
 #: Threads at most: each long song takes some hundred MB while it is read. And the files that each takes at a time.
 WORKERS, CHUNK = 8, 8
 
+#: What `Predictor.predict` takes besides files: samples, which need `sr`.
+Source = str | PathLike | np.ndarray
 
-@dataclasses.dataclass
+
+@dataclass
 class Prediction:
     """What the model says of one file.
 
     Attributes
     ----------
-    path : Path
-        The file.
-    probabilities : np.ndarray, shape (n_classes,), or None
-        In the order of `Predictor.classes`; None where the file could not be used.
+    path : Path or None
+        The file; None for samples.
+    classes : list of str
+        Genres.
+    p : np.ndarray, shape (n_classes,), or None
+        Their probabilities, in the order of `classes`; None where the file could not be used.
     error : str
         Why it could not be used; empty when it could.
     notes : list of str
         What the user should know of this one.
+    seconds : float or None
+        Length of the track.
     """
 
-    path: Path
-    probabilities: np.ndarray | None = None
+    path: Path | None
+    classes: list[str] = field(default_factory=list, repr=False)
+    p: np.ndarray | None = None
     error: str = ""
-    notes: list = dataclasses.field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: float | None = None
+    _again: tuple | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def genre(self) -> str | None:
+        """The likeliest genre; None where the file could not be used."""
+        return None if self.p is None else self.classes[int(self.p.argmax())]
+
+    @property
+    def probability(self) -> float | None:
+        """The likeliest genre's probability."""
+        return None if self.p is None else float(self.p.max())
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of each genre, the likeliest first; empty where the file could not be used."""
+        if self.p is None:
+            return {}
+        return {self.classes[label]: float(self.p[label]) for label in (-self.p).argsort(kind="stable")}
+
+    def timeline(self) -> list[tuple[float, float, str, float]]:
+        """Return the stretches of one genre along the track; the file is read again for it.
+
+        Returns
+        -------
+        stretches : list of (float, float, str, float)
+            Start and end in seconds, genre, and its mean probability there.
+        """
+        from vision.inference.timeline import segments, timeline
+
+        if self._again is None or self.p is None:
+            raise MelvisionError(f"{self.path}: has no timeline, because it was not predicted: {self.error}")
+        predictor, source, sr = self._again
+        times, course = timeline(predictor, predictor.read(source, sr=sr).x)
+        return [(start, end, self.classes[label], p) for start, end, label, p in segments(times, course)]
 
 
-def readable_endings():
+class Predictions(list):
+    """Several `Prediction`, in the order of the files."""
+
+    def to_frame(self):
+        """Return a pandas DataFrame: file, genre, probability, a column a genre, error.
+
+        Raises
+        ------
+        ImportError
+            When pandas, which nothing else here needs, is not installed.
+        """
+        import pandas as pd
+
+        rows = [
+            {"file": str(one.path), "genre": one.genre, "probability": one.probability}
+            | {name: one.probabilities.get(name) for name in one.classes}
+            | {"error": one.error}
+            for one in self
+        ]
+        return pd.DataFrame(rows)
+
+
+def readable_endings() -> tuple[list[str], list[str]]:
     """Name the files that can be read on this machine, by their endings.
 
     Returns
@@ -78,217 +139,157 @@ class Predictor:
     ----------
     classes : list of str
         Genres, from the checkpoint.
-    recipe : Recipe
-        How the model sees pictures.
-    models : list of models.Network
+    preprocessor : Preprocessor
+        How files become the network's input.
+    about : dict
+        Settings, versions and the kept epoch of the run.
+    models : list of GenreClassifier
         Empty for an exported file, which has no layers to look into.
-    max_seconds : float or None
-        Refuse longer tracks, before more of them than that is decoded. None, the default, takes any length.
 
     Raises
     ------
     MelvisionError
         When there is no usable checkpoint, or the device is not available.
+
+    Examples
+    --------
+    >>> predictor = Predictor("runs/standard-001")            # doctest: +SKIP
+    >>> predictor.predict("song.mp3").genre                   # doctest: +SKIP
+    'metal'
+    >>> predictor.predict(["a.mp3", "b.png"]).to_frame()      # doctest: +SKIP
     """
 
-    def __init__(self, run, device="auto"):
-        try:
-            self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
-        except ValueError as error:
-            raise MelvisionError(error) from None
-        keep_freed_memory()
+    def __init__(self, run: str | PathLike, device: str = "auto"):
+        self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
         self.models, self._exported = [], None
         if onnx.is_exported(run):
             if self.device.type != "cpu":
-                raise MelvisionError(f"--device {device}: an exported file runs on the CPU; leave --device out")
+                raise MelvisionError(f"device={device!r}: an exported file runs on the CPU; leave device out")
             self._exported = onnx.load(run)
-            self.recipe = self._exported.recipe
+            model_spec = self._exported.spec
         else:
-            self.models, self.recipe = self._load(run)
-        self.classes = self.recipe.classes
-        self.max_seconds = None
-        self._remove_border = self.recipe.remove_border()
-        self._to_input = ToInput(self.recipe.size)
+            self.models, model_spec = self._load(run)
+        self.classes: list[str] = model_spec.classes
+        self.model_spec = model_spec
+        self.about: dict = model_spec.about
+        self.preprocessor = Preprocessor(model_spec.input)
         # Graphics processors compute one thing at a time anyway, and not every driver takes calls of several threads.
-        self._turn = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
+        self._one_at_a_time = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
 
-    def _load(self, run):
+    def _load(self, run: str | PathLike) -> tuple[list, ModelSpec]:
         # Here, because an exported file needs no networks of PyTorch's.
         from vision.models import checkpoint
 
-        runs = sorted(Path(run).glob("seed-*/model.pt")) if (Path(run) / "seeds.json").exists() else [run]
+        runs = run_files.seed_files(run, run_files.MODEL) if (Path(run) / run_files.SEEDS).exists() else [run]
         if not runs:
             raise MelvisionError(f"{run}: no run in it is done yet")
         loaded = [checkpoint.load(path) for path in runs]
         return [model.to(self.device) for model, _ in loaded], loaded[0][1]
 
-    def learn_borders(self, paths):
-        """Learn margins of sizes that the model has not met, where several such pictures came together.
+    @property
+    def spec(self) -> InputSpec:
+        """How the model's input is made."""
+        return self.preprocessor.spec
+
+    def learn_margins(self, paths: Iterable[str | PathLike]) -> None:
+        """Learn the margins of picture sizes that the model has not met, from many pictures of one source.
+
+        Without this each such picture is cut by its own edges, and a note says so.
 
         Parameters
         ----------
         paths : iterable of Path
-            What is going to be predicted.
+            Pictures; other files among them are passed over.
         """
-        pictures = [path for path in paths if path.suffix.lower() in PICTURE_ENDINGS]
-        self._remove_border = fit_border(pictures, known=self._remove_border)
+        pictures = [path for path in map(Path, paths) if path.suffix.lower() in PICTURE_ENDINGS]
+        self.preprocessor = self.preprocessor.learn_margins(pictures)
 
-    def _check_length(self, seconds):
-        # A picture's own text chunk tells how long it is, and may tell anything.
-        if self.max_seconds is not None and seconds > self.max_seconds:
-            raise ValueError(f"is longer than {self.max_seconds:g} s, the limit here; cut out a part of it")
-
-    def _input(self, image, seconds):
-        """One of our pictures, as high as the network's and as wide as its seconds ask for: (channels, h, w), uint8."""
-        image = redraw(image, self.recipe.drawn, seconds / self.recipe.seconds)
-        x = self._to_input(image, self.recipe.width(seconds))
-        return match_channels(x, self.recipe.channels)
-
-    def read(self, path):
-        """Bring one file to the network's input.
+    def read(self, source: Source, *, sr: int | None = None) -> NetworkInput:
+        """Bring one file, or samples, to the network's input.
 
         Parameters
         ----------
-        path : Path
-            A picture, or audio.
-
-        Returns
-        -------
-        x : torch.Tensor, shape (channels, size, width), uint8
-            At least `size` wide; wider where the track is longer than the network takes at once.
-        notes : list of str
+        source : str, Path or np.ndarray
+            A picture, a recording, or samples as `Preprocessor.from_samples` takes them.
+        sr : int, in Hz, optional
+            Sampling rate of samples.
 
         Raises
         ------
-        png.PictureError, audio.AudioError, ValueError
+        PictureError, AudioError, ValueError
             When it cannot be used; the message says why, without the path.
         """
-        x, notes, _, _ = self.read_with_axes(path)
-        return x, notes
+        if isinstance(source, np.ndarray):
+            return self.preprocessor.from_samples(source, sr)
+        return self.preprocessor.from_file(source)
 
-    def read_with_axes(self, path):
-        """Bring one file to the network's input, and tell what its axes are.
-
-        Parameters
-        ----------
-        path : Path
-            As for `read`, and so are the errors.
-
-        Returns
-        -------
-        x, notes
-            As of `read`.
-        seconds : float
-            Length of the track; what other programs' pictures span is taken from the recipe.
-        settings : Settings or None
-            How it was drawn, which tells its frequencies; None for other programs' pictures.
-        """
-        path = Path(path)
-        if path.suffix.lower() in AUDIO_ENDINGS:
-            settings = self.settings
-            values, silent = batch.compute(path, settings)
-            seconds = values.shape[1] * settings.hop_length / settings.sr
-            return self.draw(values), ["silent"] if silent else [], seconds, settings
-        image = load(path)
-        about = png.read_about(image)
-        if about:
-            seconds = seconds_of(about, image.width)
-            self._check_length(seconds)
-            return self._input(image, seconds), [], seconds, Settings.from_dict(about)
-        box, known = self._remove_border.box(image)
-        notes = [] if known else [f"of unknown size {image.width}x{image.height}; its margin was cut by its own edges"]
-        x = to_tensor(image if box == (0, 0, *image.size) else image.crop(box))
-        if len(x) > self.recipe.channels:
-            notes.append("in colours of no known colormap; taken by their brightness")
-        x = self._to_input.resize(x, self.recipe.width(self.recipe.seconds))
-        return match_channels(x, self.recipe.channels), notes, self.recipe.seconds, None
-
-    def read_samples(self, y, sr):
-        """Bring audio in memory to the network's input, drawn as a file of it would be.
-
-        Parameters
-        ----------
-        y : np.ndarray, shape (n,) or (n, channels), floating
-            The signal, nominally in [-1, 1].
-        sr : int, in Hz
-            Its sampling rate.
-
-        Returns
-        -------
-        x, notes
-            As of `read`, and so are the errors.
-        """
-        y = np.asarray(y)
-        if y.dtype.kind != "f" or y.ndim not in (1, 2):
-            raise ValueError(f"is {y.dtype} of shape {y.shape}; expected floats (n,) or (n, channels)")
-        self._check_length(len(y) / sr)
-        settings = self.settings
-        y = (y[:, None] if y.ndim == 1 else y).astype(np.float32, copy=False)
-        step = max(1, audio.BLOCK_SAMPLES // max(1, y.shape[1]))  # as a file is decoded
-        blocks = (y[at : at + step] for at in range(round(settings.offset * sr), len(y), step))
-        pieces = audio.to_mono(blocks, sr, settings.sr, offset=settings.offset)
-        values, silent = batch.compute_pieces(pieces, settings)
-        return self.draw(values), ["silent"] if silent else []
-
-    @property
-    def settings(self):
-        """How audio is drawn for this model: `Settings`."""
-        # A second more than allowed tells that it is too long; frames at both ends add a little to its length.
-        duration = self.max_seconds and self.max_seconds + 1
-        return dataclasses.replace(Settings.from_dict(self.recipe.render or {}), duration=duration)
-
-    def draw(self, values):
-        """Bring what `render.batch.compute` gives, shape (n_rows, n_frames), to the network's input, as `read` does."""
-        settings = self.settings
-        levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
-        image = Image.fromarray(np.ascontiguousarray(levels), "L")
-        seconds = image.width * settings.hop_length / settings.sr
-        self._check_length(seconds - 0.5)
-        return self._input(image, seconds)
-
-    def probabilities(self, x):
-        """The models' mean probabilities of pictures: a Store to (n, n_classes), float32."""
+    def probabilities(self, x: PixelStore) -> np.ndarray:
+        """The models' mean probabilities of pictures: a PixelStore to (n, n_classes), float32."""
         if self._exported:
             return x.mean_over_windows(lambda windows: self._exported.predict_windows(x, windows)).numpy()
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
-    def predict(self, paths):
-        """Predict each file; a bad one costs itself only.
+    def predict(self, source: Source | Iterable[Source], *, sr: int | None = None) -> "Prediction | Predictions":
+        """Predict one file, many, or samples; a file that cannot be used costs itself only.
 
         Parameters
         ----------
-        paths : iterable of Path
-            Pictures and audio.
+        source : str, Path, np.ndarray, or an iterable of them
+            Pictures, recordings, or samples as `Preprocessor.from_samples` takes them.
+        sr : int, in Hz, optional
+            Sampling rate of samples.
+
+        Returns
+        -------
+        prediction : Prediction or Predictions
+            One for one, a list for many.
+        """
+        if isinstance(source, (str, PathLike, np.ndarray)):
+            return next(self.predict_each([source], sr=sr))
+        return Predictions(self.predict_each(source, sr=sr))
+
+    def predict_each(self, sources: Iterable[Source], *, sr: int | None = None) -> Iterator[Prediction]:
+        """As `predict` for many, each given as soon as it is there.
 
         Yields
         ------
         prediction : Prediction
-            In the order of `paths`.
+            In the order of `sources`.
         """
-        paths = list(paths)
-        workers = min(WORKERS, torch.get_num_threads(), len(paths)) or 1
-        size = min(CHUNK, -(-len(paths) // workers)) or 1
-        parts = (paths[at : at + size] for at in range(0, len(paths), size))
-        for found in in_order(self._predict_part, parts, workers):
-            yield from found
+        sources = list(sources)
+        if sr is None and any(isinstance(source, np.ndarray) for source in sources):
+            raise MelvisionError("sr=None: samples need their sampling rate in Hz")
+        workers = min(WORKERS, torch.get_num_threads(), len(sources)) or 1
+        size = min(CHUNK, -(-len(sources) // workers)) or 1
+        parts = (sources[at : at + size] for at in range(0, len(sources), size))
 
-    def _predict_part(self, paths, stop):
-        """Read some files, then score them together: a list of `Prediction`."""
-        found = [self.attempt(path) for path in paths if not stop.is_set()]
-        usable = [x for _, x in found if x is not None]
-        x = PixelStore.collect(usable, channels=self.recipe.channels, height=self.recipe.size)
-        with self._turn:
+        def predict_part(part: list[Source], stop: threading.Event) -> list[Prediction]:
+            return self._predict_part(part, sr, stop)
+
+        for predictions in in_order(predict_part, parts, workers):
+            yield from predictions
+
+    def _predict_part(self, sources: list[Source], sr: int | None, stop: threading.Event) -> list[Prediction]:
+        """Read some files, then score them together."""
+        attempts = [self.attempt(source, sr=sr) for source in sources if not stop.is_set()]
+        inputs = [x for _, x in attempts if x is not None]
+        x = PixelStore.collect(inputs, channels=self.spec.channels, height=self.spec.size)
+        with self._one_at_a_time:
             probabilities = iter(self.probabilities(x))
-        for prediction, x in found:
+        for prediction, x in attempts:
             if x is not None:
-                prediction.probabilities = next(probabilities)
-        return [prediction for prediction, _ in found]
+                prediction.p = next(probabilities)
+        return [prediction for prediction, _ in attempts]
 
-    def attempt(self, path):
-        """Read one file: a `Prediction` that holds notes or an error, and `x` as of `read`, or None."""
+    def attempt(self, source: Source, *, sr: int | None = None) -> tuple[Prediction, torch.Tensor | None]:
+        """Read one file: a `Prediction` that holds notes or an error, and the network's input or None."""
+        prediction = Prediction(None if isinstance(source, np.ndarray) else Path(source), self.classes)
+        prediction._again = (self, source, sr)
         try:
-            x, notes = self.read(path)
-            return Prediction(Path(path), notes=notes), x
+            read = self.read(source, sr=sr)
         except UNUSABLE as error:
-            return Prediction(Path(path), error=str(error) or type(error).__name__), None
+            prediction.error = str(error) or type(error).__name__
+            return prediction, None
+        prediction.notes, prediction.seconds = read.notes, read.seconds
+        return prediction, read.x

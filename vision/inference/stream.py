@@ -126,9 +126,9 @@ def live(predictor, blocks, sr):
     audio.AudioError, ValueError
         When the stream holds nothing, or no sound.
     """
-    recipe, settings = predictor.recipe, predictor.settings
-    window = recipe.window or recipe.seconds
-    hearing = StreamBuffer(settings, max(window, min(recipe.seconds, LONGEST)))
+    spec, settings = predictor.spec, predictor.preprocessor.settings
+    window = spec.window or spec.typical_seconds
+    hearing = StreamBuffer(settings, max(window, min(spec.typical_seconds, LONGEST)))
     heard = told = 0
 
     def counted():
@@ -146,7 +146,7 @@ def live(predictor, blocks, sr):
         if silent:
             yield heard / sr, None
             continue
-        x = predictor.draw(values)[..., -recipe.size :]
+        x = predictor.preprocessor.from_values(values).x[..., -spec.size :]
         yield heard / sr, predictor.probabilities(PixelStore.of(torch.clone(x)[None]))[0]
 
 

@@ -41,12 +41,12 @@ def timeline(predictor, x):
     probabilities : np.ndarray, shape (n, n_classes), float32
         Rows sum to 1.
     """
-    recipe = predictor.recipe
+    spec = predictor.spec
     size, width = x.shape[1:]
-    seconds = (recipe.window or recipe.seconds) / size  # a pixel
+    seconds = spec.seconds_per_pixel
     n = math.ceil(width / size)
-    if recipe.window and width > size:
-        step = min(1.0, recipe.window / 2)
+    if spec.window and width > size:
+        step = min(1.0, spec.window / 2)
         n = max(n, min(MAX_WINDOWS, 1 + math.ceil((width - size) * seconds / step)))
     starts = torch.linspace(0, width - size, n).round().long().tolist()
     track = PixelStore.of(x[None])
@@ -76,7 +76,7 @@ def predict_over_time(predictor, path):
     prediction, x = predictor.attempt(path)
     if x is None:
         return prediction, None, None
-    prediction.probabilities = predictor.probabilities(PixelStore.of(x[None]))[0]
+    prediction.p = predictor.probabilities(PixelStore.of(x[None]))[0]
     return prediction, *timeline(predictor, x)
 
 

@@ -145,10 +145,8 @@ def watch(predictor, folder, table, *, pause=PAUSE):
         now = look(folder)
         ready = [path for path, state in now.items() if before.get(path) == state and not table.knows(path, state)]
         before = now
-        if ready:
-            predictor.learn_borders(ready)
         for path in ready:
-            [prediction] = predictor.predict([path])
+            prediction = predictor.predict(path)
             try:
                 if state_of(path) != now[path]:
                     continue  # it was not complete after all: again when it is

@@ -3,25 +3,30 @@
 import pickle
 import zipfile
 import zlib
-from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from render import atomic
 from render.errors import MelvisionError
-from vision.data.preprocess import InputSpec
+from vision.models import run_files
 from vision.models.classifier import create_model
+from vision.models.spec import ModelSpec
 
-FORMAT = 3
-
-
-def build(recipe, weights=None):
-    """Make the network that a recipe describes, with fresh weights; see `models.build`."""
-    return create_model(len(recipe.classes), **recipe.model, weights=weights)
+#: Of the files written; those of `OLD_FORMATS` are read too.
+FORMAT = 4
+OLD_FORMATS = (3,)
 
 
-def save(path, model, recipe):
+def build(spec: ModelSpec, weights: str | None = None) -> nn.Module:
+    """Make the network that a spec describes, with fresh weights; see `classifier.create_model`."""
+    shape = {"channels": spec.input.channels, "size": spec.input.size}
+    return create_model(len(spec.classes), **spec.model, **shape, weights=weights)
+
+
+def save(path: str | PathLike, model: nn.Module, spec: ModelSpec) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -30,20 +35,20 @@ def save(path, model, recipe):
         ``model.pt`` of a run.
     model : nn.Module
         From `build`; its weights are stored as float32 on the CPU.
-    recipe : Recipe
+    spec : ModelSpec
         What it was built from.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write(path, {"format": FORMAT, "recipe": asdict(recipe), "weights": weights})
+    write(path, {"format": FORMAT, "spec": spec.to_dict(), "weights": weights})
 
 
-def write(path, content):
+def write(path: str | PathLike, content: dict) -> None:
     """Store a dict of tensors and plain values at `path`, whole or not at all."""
     with atomic.replacing(path) as file:
         torch.save(content, file)
 
 
-def read(path):
+def read(path: str | PathLike) -> dict:
     """Read what `write` stored, running no code that a file may hold.
 
     Raises
@@ -63,12 +68,12 @@ def read(path):
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError,
             zipfile.BadZipFile, zlib.error, NotImplementedError):  # fmt: skip
         raise MelvisionError(f"{path}: is no checkpoint or damaged; expected the model.pt of a run") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, *OLD_FORMATS):
         raise MelvisionError(f"{path}: was not written by this version of melvision; train anew, or use its version")
     return content
 
 
-def load(path):
+def load(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
     """Load a checkpoint.
 
     Parameters
@@ -80,7 +85,7 @@ def load(path):
     -------
     model : nn.Module
         In evaluation mode, on the CPU, float32.
-    recipe : Recipe
+    spec : ModelSpec
 
     Raises
     ------
@@ -89,12 +94,12 @@ def load(path):
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "model.pt"
+        path = path / run_files.MODEL
     content = read(path)
     try:
-        recipe = InputSpec.from_dict(content["recipe"])
-        model = build(recipe)
+        spec = ModelSpec.from_dict(content["spec"] if content["format"] == FORMAT else content["recipe"])
+        model = build(spec)
         model.load_state_dict(content["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise MelvisionError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
-    return model.to(memory_format=torch.channels_last).eval(), recipe
+    return model.to(memory_format=torch.channels_last).eval(), spec

@@ -1,15 +1,17 @@
 """What one picture file is: how it was drawn, how much of it is silent, what it sounds like."""
 
 from dataclasses import dataclass, replace
+from os import PathLike
 
 import numpy as np
 from PIL import Image
 
-from render import png
+from render.errors import PictureError
 from render.settings import Settings
-from vision.data.colormaps import read_levels, stretch
-from vision.data.images import load, pixel_hash
-from vision.data.preprocess import seconds_of
+from vision.data.colormaps import stretch
+from vision.data.images import load
+from vision.data.preprocess import Content, Preprocessor
+from vision.data.survey import examine
 from vision.quality.near_duplicates import fingerprint
 from vision.splits.keys import track_key
 
@@ -66,52 +68,55 @@ class PictureInfo:
         return self.genre, track_key(self.file)
 
 
-def _describe(image, about, cmap):
+def _describe(image: Image.Image, content: Content) -> str:
     """How a picture was drawn, in a few words that are the same for all of a kind."""
-    if about is None:
+    settings, cmap = content.settings, content.cmap
+    if settings is None:
         form = f"{image.mode} {image.format}" if image.format else "16-bit grey"
         return "{}x{} {}, {}".format(*image.size, form, cmap or "colours of no known colormap")
-    settings = Settings.from_dict(about)
-    told = f"melvision {settings.kind}, {settings.n_mels} bands, {settings.sr} Hz, hop {settings.hop_length}, {cmap}"
-    same = {"kind", "style", "n_mels", "sr", "hop_length", "offset", "duration"}
-    usual = Settings().to_dict()
-    return told + "".join(
-        f", {name} {value}" for name, value in settings.to_dict().items() if name not in same and value != usual[name]
-    )
+    drawn = f"melvision {settings.kind}, {settings.n_mels} bands, {settings.sr} Hz, hop {settings.hop_length}, {cmap}"
+    named = {"kind", "style", "n_mels", "sr", "hop_length", "offset", "duration"}
+    default = Settings().to_dict()
+    unusual = [name for name, value in settings.to_dict().items() if name not in named and value != default[name]]
+    return drawn + "".join(f", {name} {getattr(settings, name)}" for name in unusual)
 
 
-def picture_info(path, traits, remove_border, track_seconds):
+def picture_info(path: str | PathLike, info: PictureInfo, preprocessor: Preprocessor) -> PictureInfo:
     """Look at one file.
 
     Parameters
     ----------
     path : str or Path
         Where it is.
-    traits : Traits
+    info : PictureInfo
         With `file` and `genre`, to be filled in.
-    remove_border : RemoveBorder
-        Fitted to the folder.
-    track_seconds : float
-        What a picture without our text chunk is taken to span.
+    preprocessor : Preprocessor
+        Of the folder, or of a model.
 
     Returns
     -------
-    traits : Traits
+    info : PictureInfo
         A filled copy.
     """
     try:
         image = load(path)
-        about = png.read_about(image)
-        box, known = remove_border.box(image)
-        levels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
-        if cmap is None:
+        content = preprocessor.content(image)
+        levels = content.pixels
+        if content.cmap is None:
             levels = np.asarray(Image.fromarray(levels).convert("L"))
         quiet = stretch(levels).max(axis=0) <= SILENT_LEVEL
-        seconds = seconds_of(about, image.width) if about else track_seconds
+        left, top, right, bottom = content.box
         return replace(
-            traits, size=image.size, drawn=_describe(image, about, cmap), own_edges=not known, seconds=seconds,
-            margin=(box[0], box[1], image.width - box[2], image.height - box[3]), blank=bool(quiet.all()),
-            silence=float(quiet.mean()), pixels=pixel_hash(image), fingerprint=fingerprint(levels, seconds),
-        )  # fmt: skip
-    except (png.PictureError, OSError, MemoryError) as error:
-        return replace(traits, problem=str(error) or type(error).__name__)
+            info,
+            size=image.size,
+            drawn=_describe(image, content),
+            own_edges=content.unknown_size is not None,
+            seconds=content.seconds,
+            margin=(left, top, image.width - right, image.height - bottom),
+            blank=bool(quiet.all()),
+            silence=float(quiet.mean()),
+            pixels=examine(path).pixels,
+            fingerprint=fingerprint(levels, content.seconds),
+        )
+    except (PictureError, OSError, MemoryError) as error:
+        return replace(info, problem=str(error) or type(error).__name__)

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 
 from render import __version__
 from vision.inference.predictor import readable_endings
-from vision.serving.uploads import EXTRAS, Answers
+from vision.serving.uploads import EXTRAS, UploadPredictor
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -115,23 +115,23 @@ def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("
     Returns
     -------
     app : fastapi.FastAPI
-        With ``GET /``, ``GET /health`` and ``POST /api/predict``; ``app.state.answers.stop()`` ends what is
+        With ``GET /``, ``GET /health`` and ``POST /api/predict``; ``app.state.uploads.stop()`` ends what is
         being computed.
     """
     page, secure = read_page()
-    answers = Answers(predictor, max_seconds)
+    uploads = UploadPredictor(predictor, max_seconds)
     pool = ThreadPoolExecutor(WORKERS, "predict")
     waiting = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
         yield
-        answers.stop()
+        uploads.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
     # FastAPI's own pages of documentation load their scripts from the internet.
     app = FastAPI(title="melvision", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.state.answers = answers
+    app.state.uploads = uploads
 
     @app.middleware("http")
     async def guard(request, call_next):
@@ -152,7 +152,7 @@ def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("
     async def health():
         pictures, sounds = readable_endings()
         limits = {"max_bytes": max_bytes, "max_seconds": max_seconds, "max_files": MAX_FILES}
-        told = {"status": "ok", "model": name, "score": score, "classes": answers.classes, "version": __version__}
+        told = {"status": "ok", "model": name, "score": score, "classes": uploads.classes, "version": __version__}
         return told | {"limits": limits, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
 
     @app.post("/api/predict")
@@ -182,9 +182,9 @@ def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("
             files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
             if not files:
                 raise HTTPException(400, "no file in it; expected a form with files: curl -F file=@song.mp3 URL")
-            uploads = [(file.filename or "", file.file) for file in files]
+            received_files = [(file.filename or "", file.file) for file in files]
             wanted = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
-            return await asyncio.get_running_loop().run_in_executor(pool, answers.answer, uploads, wanted)
+            return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, received_files, wanted)
         except _TooLarge:
             raise too_large from None
         except FormParserError:  # older starlettes let it pass

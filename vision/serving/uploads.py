@@ -1,7 +1,6 @@
 """Predictions for uploads that may be anything: stored under a name of ours, answered, gone."""
 
 import base64
-import copy
 import io
 import logging
 import re
@@ -9,32 +8,62 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from render import png
 from vision.attribution.occlusion import saliency
 from vision.data.pixel_store import PixelStore
-from vision.inference.predictor import UNUSABLE, readable_endings
+from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor
+from vision.inference.predictor import Predictor, readable_endings
 from vision.inference.timeline import segments, timeline
 
 #: Columns of a picture that is shown; more than a screen has would only be traffic.
 MAX_COLUMNS = 2048
 
-#: What is given on demand: the genre over time, the picture that the network was shown, and a veil over what it did
-#: not look at (both PNG, as data URIs). The last takes many times as long as the answer.
+#: What is given on demand: the genre over time, the network's input as a picture, and a layer that covers what did
+#: not speak for the genre (both PNG, as data URIs). The last takes many times as long as the answer.
 EXTRAS = ("timeline", "picture", "heat")
 
 
-class Answers:
+class _OneAtATime:
+    """A predictor's network for several threads, which take turns, and which a stop ends within a batch.
+
+    torch uses all cores for one call. The lock is held for a batch, not for a request: explaining a picture takes a
+    hundred calls, and nobody waits for longer than one of them.
+    """
+
+    def __init__(self, predictor: Predictor):
+        self._predictor = predictor
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self.spec = predictor.spec
+
+    def probabilities(self, x: PixelStore) -> np.ndarray:
+        """As `Predictor.probabilities`."""
+        with self._lock:
+            if self._stopping.is_set():
+                raise InterruptedError("was not predicted: the server is stopping")
+            return self._predictor.probabilities(x)
+
+    def stop(self) -> None:
+        """End what is being computed, within a batch."""
+        self._stopping.set()
+
+
+class UploadPredictor:
     """Predictions as a visitor gets them, for uploads that may be anything. For use in several threads.
 
     Parameters
     ----------
     predictor : Predictor
-        Left as it is.
+        The model.
     max_seconds : float
         The longest track taken.
 
@@ -44,36 +73,23 @@ class Answers:
         The genres as they are shown: a folder's name may hold bytes that are no text.
     """
 
-    def __init__(self, predictor, max_seconds):
-        self._predictor = copy.copy(predictor)
-        self._predictor.max_seconds = max_seconds
-        self._predictor.classes = [genre.encode(errors="backslashreplace").decode() for genre in predictor.classes]
-        self.classes = self._predictor.classes
-        # torch uses all cores for one call. In turns, and let go between calls: what is looked into for a minute
-        # holds nobody up for longer than one of its hundred calls.
-        turn = threading.Lock()
-        self._stopping = threading.Event()
+    def __init__(self, predictor: Predictor, max_seconds: float):
+        self.classes = [genre.encode(errors="backslashreplace").decode() for genre in predictor.classes]
+        self._preprocessor = Preprocessor(predictor.spec, max_seconds=max_seconds)
+        self._network = _OneAtATime(predictor)
 
-        def probabilities(x):
-            with turn:
-                if self._stopping.is_set():
-                    raise InterruptedError("was not predicted: the server is stopping")
-                return predictor.probabilities(x)
-
-        self._predictor.probabilities = probabilities
-
-    def stop(self):
+    def stop(self) -> None:
         """End what is being computed, within a batch: it might take minutes."""
-        self._stopping.set()
+        self._network.stop()
 
-    def answer(self, uploads, wanted=()):
+    def predict(self, uploads: Sequence[tuple[str, BinaryIO]], extras: Collection[str] = ()) -> list[dict]:
         """Predict some uploads.
 
         Parameters
         ----------
         uploads : list of (str, binary file)
             The visitor's name for each, which is shown but no path is made of it, and its content.
-        wanted : collection of str
+        extras : collection of str
             Some of `EXTRAS`.
 
         Returns
@@ -81,61 +97,61 @@ class Answers:
         answers : list of dict
             ``file``, and ``error`` or the prediction, in the order of `uploads`.
         """
+        answers = []
         with tempfile.TemporaryDirectory(prefix="melvision-") as folder:
-            stored = [_store(Path(folder), number, *upload) for number, upload in enumerate(uploads)]
-            mine = copy.copy(self._predictor)  # margins learned from these pictures are for these only
-            mine.learn_borders([path for path, problem in stored if not problem])
-            told = []
-            for (name, _), (path, problem) in zip(uploads, stored, strict=True):
+            for number, (name, file) in enumerate(uploads):
+                path, problem = _store(Path(folder), number, name, file)
                 start = time.perf_counter()
-                answer = {"error": problem} if problem else _predict(mine, path, wanted)
-                told.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
-            return told
+                answer = {"error": problem} if problem else self._predict(path, extras)
+                answers.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
+        return answers
 
+    def _predict(self, path: Path, extras: Collection[str]) -> dict:
+        try:
+            return self._answer(self._preprocessor.from_file(path), extras)
+        except UNUSABLE as error:
+            message = str(error) or type(error).__name__
+            return {"error": message.replace(f"file:{path}", "the file").replace(str(path), "the file")}
+        except Exception:  # no fault of the file: it must not cost the visitor the answers for the others
+            logging.getLogger(__name__).exception("while predicting an upload")
+            return {"error": "could not be predicted because of a fault in melvision; the server's log says more"}
 
-def _predict(predictor, path, wanted):
-    try:
-        x, notes, length, settings = predictor.read_with_axes(path)
-        p = predictor.probabilities(PixelStore.of(x[None]))[0]
+    def _answer(self, read: NetworkInput, extras: Collection[str]) -> dict:
+        p = self._network.probabilities(PixelStore.of(read.x[None]))[0]
         label = int(p.argmax())
-        ranked = [(predictor.classes[label], label) for label in (-p).argsort(kind="stable")]
+        ranked = [(self.classes[label], label) for label in (-p).argsort(kind="stable")]
         answer = {
-            "predicted": predictor.classes[label],
+            "predicted": self.classes[label],
             "probabilities": {genre: _rounded(p[label], 4) for genre, label in ranked},
-            "notes": notes,
-            "length": _rounded(length, 2),
+            "notes": read.notes,
+            "length": _rounded(read.seconds, 2),
         }
-        if "timeline" in wanted:
-            times, course = timeline(predictor, x)
+        if "timeline" in extras:
+            times, course = timeline(self._network, read.x)
             answer["timeline"] = {
                 "times": _rounded(times, 2),
                 "probabilities": {genre: _rounded(course[:, label], 4) for genre, label in ranked},
                 "segments": [
-                    {"start": _rounded(start, 2), "end": _rounded(end, 2), "genre": predictor.classes[label]}
+                    {"start": _rounded(start, 2), "end": _rounded(end, 2), "genre": self.classes[label]}
                     for start, end, label, _ in segments(times, course)
                 ],
             }
-        if "picture" in wanted:
+        if "picture" in extras:
+            settings = read.settings
             mel = settings is not None and settings.kind == "mel"
-            answer["picture"] = _picture(x)
+            answer["picture"] = _picture(read.x)
             answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2] if mel else None
-        if "heat" in wanted:
-            heat = saliency(predictor, x, label)
-            answer["heat"] = _veil(heat) if heat.any() else None
+        if "heat" in extras:
+            heat = saliency(self._network, read.x, label)
+            answer["heat"] = _mask(heat) if heat.any() else None
         return answer
-    except UNUSABLE as error:
-        told = str(error) or type(error).__name__
-        return {"error": told.replace(f"file:{path}", "the file").replace(str(path), "the file")}
-    except Exception:  # no fault of the file: it must not cost the visitor the answers for the others
-        logging.getLogger(__name__).exception("while predicting an upload")
-        return {"error": "could not be predicted: a fault of melvision's, not of the file; the server's log says more"}
 
 
-def _rounded(values, digits):
-    return np.asarray(values, np.float64).round(digits).tolist()  # of float32 many digits would be left
+def _rounded(values: ArrayLike, digits: int) -> float | list:
+    return np.asarray(values, np.float64).round(digits).tolist()  # float32 would leave many digits
 
 
-def _store(folder, number, name, file):
+def _store(folder: Path, number: int, name: str, file: BinaryIO) -> tuple[Path | None, str]:
     """Write an upload to a file of which the visitor chose nothing but a known ending: (path, problem)."""
     pictures, sounds = readable_endings()
     # No more of the name than any ending has: a search through long ones takes long.
@@ -153,17 +169,17 @@ def _store(folder, number, name, file):
     return path, "" if path.stat().st_size else "is empty (0 bytes)"
 
 
-def _as_uri(image):
+def _as_uri(image: Image.Image) -> str:
     data = io.BytesIO()
     image.save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def _narrow(image):
+def _narrow(image: Image.Image) -> Image.Image:
     return image.resize((MAX_COLUMNS, image.height), Image.Resampling.BOX) if image.width > MAX_COLUMNS else image
 
 
-def _picture(x):
+def _picture(x: torch.Tensor) -> str:
     """What the network was shown, (channels, size, width) uint8, as a data URI."""
     if len(x) == 3:
         return _as_uri(_narrow(Image.fromarray(x.permute(1, 2, 0).contiguous().numpy(), "RGB")))
@@ -172,8 +188,8 @@ def _picture(x):
     return _as_uri(image)
 
 
-def _veil(heat):
-    """A grey that hides what the model did not look at, as a data URI: magma has no grey."""
+def _mask(heat: np.ndarray) -> str:
+    """A grey layer that covers what did not speak for the genre, as a data URI: magma has no grey."""
     alpha = np.rint((1 - np.clip(heat, 0, 1)) * 225).astype(np.uint8)
-    veil = Image.merge("LA", [Image.new("L", alpha.shape[::-1], 120), Image.fromarray(alpha, "L")])
-    return _as_uri(_narrow(veil))
+    layer = Image.merge("LA", [Image.new("L", alpha.shape[::-1], 120), Image.fromarray(alpha, "L")])
+    return _as_uri(_narrow(layer))

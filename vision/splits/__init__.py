@@ -1,1 +1,1 @@
-"""Which picture is on which side."""
+"""Which picture is in which split: train, dev or test."""

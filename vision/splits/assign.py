@@ -1,7 +1,26 @@
-"""Which side each group of pictures falls on: stratified by genre, seeded, never moved again."""
+"""Which split each group of pictures is in: stratified by genre, seeded, and never changed again.
+
+How the assignment works
+------------------------
+Pictures that belong together (pieces of one track, equal pixels, one artist) form a group, and a group is in one split
+only (`groups.connected_components`). Each genre has a target for each split: its number of pictures times the ratio,
+rounded, and at least one for dev and test. Groups that have no split yet are assigned greedily, the largest first: each
+goes to the split that is furthest below the target in the group's genres. Groups of one size are ordered by a BLAKE2b
+hash of the seed and of the group's first track. So the order is random, but it depends on the seed and the names alone,
+and the same folder and seed give the same split on every machine.
+
+A small genre must still reach all splits: once a genre has no more groups waiting than splits without any of it, the
+next group goes to one of those.
+
+What has a split keeps it. New pictures are assigned in the same way, with the pictures that are already there counted
+towards the targets, so adding some moves none of the others. Where a new picture or a groups file joins groups that
+are in different splits, nothing moves either: the pictures of the less protected split (train before dev before test)
+are left out.
+"""
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from render.errors import MelvisionError
@@ -10,28 +29,31 @@ from vision.splits.keys import is_copy
 
 SPLITS = ("train", "dev", "test")
 
+#: Reasons for `Row.left_out` that the user must know about, because a picture was taken out of its split.
+GROUP_IN_OTHER_SPLIT, GENRE_WITHOUT_TRAIN = "its group has a {} picture", "its genre has no train picture"
+
 
 @dataclass
 class Row:
-    """One picture, as ``split.csv`` holds it.
+    """One picture, as ``split.csv`` stores it.
 
     Attributes
     ----------
     file : str
         Path below the pictures folder, with forward slashes.
     genre, track : str
-        Its folder and its `groups.track_key`.
+        Its genre folder and its `keys.track_key`.
     group : str
-        The first file of its group; a group is on one side only.
+        The first file of its group.
     split : str
         ``"train"``, ``"dev"``, ``"test"``, or ``""`` where a published list does not name it.
     left_out : str
         Why it is not used; empty when it is.
     pixels : str
-        `pictures.pixel_hash`.
+        `vision.data.images.pixel_hash`.
     size, mtime_ns, inode : int
-        Of the file when its pixels were hashed. `render` gives a picture its source's time, so a
-        redrawn one may differ in nothing but the inode.
+        Of the file when its pixels were hashed. `render` gives a picture the modification time of its
+        source, so a picture that was drawn again may differ in its inode only.
     """
 
     file: str
@@ -46,115 +68,148 @@ class Row:
     inode: int = 0
 
 
-def _assign(groups, ratios, seed):
-    """Give every group without a split the one that its genres are shortest of."""
-    total, have, waiting = Counter(), Counter(), Counter()
-    new = [rows for rows in groups if not any(row.split for row in rows)]
+def _targets(totals: Mapping[str, int], ratios: Mapping[str, float], splits: Sequence[str]) -> dict:
+    """Return how many pictures of each genre each split should have."""
+    targets = {}
+    for genre, n in totals.items():
+        for split in splits[1:]:
+            targets[genre, split] = max(1, round(n * ratios[split]))
+        targets[genre, "train"] = n - sum(targets[genre, split] for split in splits[1:])
+    return targets
+
+
+def _assign_groups(groups: list[list[Row]], ratios: Mapping[str, float], seed: int) -> None:
+    """Give every group without a split the one that is furthest below its target; see the top of this module."""
+    totals, counts, waiting = Counter(), Counter(), Counter()
+    unassigned = [rows for rows in groups if not any(row.split for row in rows)]
     for rows in groups:
         for row in rows:
             if not row.left_out and not is_copy(row.file):
-                total[row.genre] += 1
-                have[row.genre, row.split] += 1
-    wanted = [split for split in SPLITS if ratios[split] > 0]
-    want = {}
-    for genre, n in total.items():
-        for split in wanted[1:]:
-            want[genre, split] = max(1, round(n * ratios[split]))
-        want[genre, "train"] = n - sum(want[genre, split] for split in wanted[1:])
-    for rows in new:
+                totals[row.genre] += 1
+                counts[row.genre, row.split] += 1
+    splits = [split for split in SPLITS if ratios[split] > 0]
+    targets = _targets(totals, ratios, splits)
+    for rows in unassigned:
         waiting.update({row.genre for row in rows if not is_copy(row.file)})
 
-    def draw(rows):
-        # Not the order of the listing: the same track falls the same way whatever lies beside it.
+    def random_key(rows):
+        # Not the position in the folder: a track gets the same key whatever other files are there.
         first = min(f"{row.genre}/{row.track}" for row in rows)
         return hashlib.blake2b(f"{seed}/{first}".encode(errors="surrogateescape")).digest()
 
-    for rows in sorted(new, key=lambda rows: (-len(rows), draw(rows))):
+    for rows in sorted(unassigned, key=lambda rows: (-len(rows), random_key(rows))):
         sizes = Counter(row.genre for row in rows if not is_copy(row.file))
-        choices = wanted
+        choices = splits
         for genre in sizes:
-            bare = [split for split in wanted if have[genre, split] == 0]
-            if bare and waiting[genre] <= len(bare):
-                choices = bare  # the last groups of a genre go where it has none yet
+            without = [split for split in splits if counts[genre, split] == 0]
+            if without and waiting[genre] <= len(without):
+                choices = without  # the last groups of a genre go to the splits that have none of it
             waiting[genre] -= 1
-        best = max(choices, key=lambda split: sum(n * (want[g, split] - have[g, split]) for g, n in sizes.items()))
+        best = max(choices, key=lambda split: sum(n * (targets[g, split] - counts[g, split]) for g, n in sizes.items()))
         for row in rows:
             row.split = best
-            have[row.genre, best] += not is_copy(row.file)
+            counts[row.genre, best] += not is_copy(row.file)
 
 
-def assign_splits(rows, gone, *, lists, groups, ratios, seed):
+def assign_splits(
+    rows: list[Row],
+    removed: list[Row],
+    *,
+    lists: Mapping[str, Mapping[str, bool]],
+    groups: Mapping[str, str],
+    ratios: Mapping[str, float],
+    seed: int,
+) -> None:
     """Fill in `group`, `split` and `left_out` of every row.
 
-    Rows that have a split keep it. Where a group has rows on two sides, the assignments stay and
-    the lesser side (train before dev before test) is left out.
+    Rows that have a split keep it. Where a group has rows in two splits, the assignments stay and the rows of the less
+    protected split (train before dev before test) are left out.
 
     Parameters
     ----------
     rows : list of Row
-        Pictures that are there; changed in place.
-    gone : list of Row
-        Pictures that were there before: they still tie others together.
+        The pictures in the folder; changed in place.
+    removed : list of Row
+        Pictures that were in the folder before: they still connect others.
     lists : dict of str to dict
-        For some of train, dev and test, what `groups.read_list` gave. Empty to draw by `ratios`.
-    groups : dict
-        What `groups.read_groups` gave, or empty.
+        For some of train, dev and test, what `groups.read_list` returned. Empty to assign by `ratios`.
+    groups : dict of str to str
+        What `groups.read_groups` returned, or empty.
     ratios : dict of str to float
         Shares of train, dev and test, summing to 1.
     seed : int
-        Of the draw.
+        Seed of the random order.
     """
-    everything = rows + gone
-    numbers = connected_components(
-        [(row.genre, row.track) for row in everything],
-        [row.pixels or None for row in everything],
-        [look_up(groups, row.genre, row.track) for row in everything],
+    all_rows = rows + removed
+    first_of_group = connected_components(
+        [(row.genre, row.track) for row in all_rows],
+        [row.pixels or None for row in all_rows],
+        [look_up(groups, row.genre, row.track) for row in all_rows],
     )
     members = defaultdict(list)
-    for number, row in zip(numbers, everything, strict=True):
-        members[number].append(row)
-    for number, group in members.items():
+    for first, row in zip(first_of_group, all_rows, strict=True):
+        members[first].append(row)
+    for first, group in members.items():
         for row in group:
-            row.group = everything[number].file
+            row.group = all_rows[first].file
             if lists:
-                named = [split for split, keys in lists.items() if look_up(keys, row.genre, row.track)]
-                row.split = named[-1] if named else ""
-        sides = [split for split in SPLITS if any(row.split == split for row in group)]
-        for row in group:
-            # The test side of a conflict counts most, then dev: neither may have been trained on.
-            if lists and not row.split:
-                row.left_out = "on no list"
-            elif len(sides) > 1 and row.split not in ("", sides[-1]):
-                row.left_out = f"tied to a {sides[-1]} picture"
-            elif sides:
-                row.split, row.left_out = row.split or sides[-1], ""
+                listed = [split for split, keys in lists.items() if look_up(keys, row.genre, row.track)]
+                row.split = listed[-1] if listed else ""
+        _leave_out_conflicts(group, by_list=bool(lists))
     if not lists:
-        away = {id(row) for row in gone}
-        here = ([row for row in group if id(row) not in away] for group in members.values())
-        _assign([group for group in here if group], ratios, seed)
-    trained = {row.genre for row in everything if row.split == "train" and not row.left_out}
+        removed_ids = {id(row) for row in removed}
+        present = ([row for row in group if id(row) not in removed_ids] for group in members.values())
+        _assign_groups([group for group in present if group], ratios, seed)
+    trained = {row.genre for row in all_rows if row.split == "train" and not row.left_out}
     for row in rows:
         if row.genre not in trained and not row.left_out:
-            row.left_out = "its genre has no train picture"
+            row.left_out = GENRE_WITHOUT_TRAIN
         if is_copy(row.file) and row.split in ("dev", "test") and not row.left_out:
             row.left_out = f"augmented copy of a {row.split} track"
 
 
-def straddling(rows):
-    """Groups with used pictures on more than one side: a proof of `settle`, empty when all is well.
+def _leave_out_conflicts(group: list[Row], *, by_list: bool) -> None:
+    """Leave out the rows of one group that are in another split than the most protected one."""
+    splits = [split for split in SPLITS if any(row.split == split for row in group)]
+    for row in group:
+        # Test is protected most, then dev: the model must have been trained on neither.
+        if by_list and not row.split:
+            row.left_out = "on no list"
+        elif len(splits) > 1 and row.split not in ("", splits[-1]):
+            row.left_out = GROUP_IN_OTHER_SPLIT.format(splits[-1])
+        elif splits:
+            row.split, row.left_out = row.split or splits[-1], ""
+
+
+def removal(row: Row) -> str:
+    """Return a line saying that a picture was taken out of its split, and why; empty where it was not."""
+    reasons = [GENRE_WITHOUT_TRAIN, *map(GROUP_IN_OTHER_SPLIT.format, SPLITS)]
+    if row.left_out not in reasons:
+        return ""
+    return f"{row.file}: removed from {row.split}, because {row.left_out} (group of {row.group})"
+
+
+def straddling_groups(rows: Iterable[Row]) -> list[str]:
+    """Return the groups with used pictures in more than one split: none after `assign_splits`.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+        All pictures.
 
     Returns
     -------
     groups : list of str
+        `Row.group` of each.
     """
-    sides = defaultdict(set)
+    splits = defaultdict(set)
     for row in rows:
         if not row.left_out:
-            sides[row.group].add(row.split)
-    return sorted(group for group, splits in sides.items() if len(splits) > 1)
+            splits[row.group].add(row.split)
+    return sorted(group for group, names in splits.items() if len(names) > 1)
 
 
-def compare_names(rows, lists, groups):
+def compare_names(rows: Sequence[Row], lists: Mapping[str, Mapping[str, bool]], groups: Mapping[str, str]) -> list[str]:
     """Compare the names in published lists and groups with those of the pictures.
 
     Parameters
@@ -162,34 +217,35 @@ def compare_names(rows, lists, groups):
     rows : list of Row
         Pictures.
     lists, groups : dict
-        As for `settle`.
+        As for `assign_splits`.
 
     Returns
     -------
     notes : list of str
-        Listed tracks without a picture, tracks on two lists, groups of tracks that are not there.
+        Listed tracks without a picture, tracks on two lists, grouped tracks without a picture.
 
     Raises
     ------
     MelvisionError
-        When not one picture is on some list: the names must be of another form.
+        When no picture at all is on one of the lists: the names must be of another form.
     """
     notes = []
     names = {row.track for row in rows} | {f"{row.genre.casefold()}/{row.track}" for row in rows}
     for split, keys in lists.items():
         missing = sorted(set(keys) - names)
         if len(missing) == len(keys):
-            ours = f"{rows[0].genre}/{rows[0].track}"
+            example = f"{rows[0].genre}/{rows[0].track}"
             raise MelvisionError(
-                f"no picture is on the {split} list: it has {missing[0]}, the pictures are like {ours}"
+                f"no picture is on the {split} list: it names tracks like {missing[0]}, the pictures are named like "
+                f"{example}"
             )
         if missing:
             notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
     listed = Counter(key for keys in lists.values() for key in keys)
-    twice = sorted(key for key, times in listed.items() if times > 1)
-    if twice:
-        notes.append(f"{len(twice)} tracks are on two lists, such as {twice[0]}; test counts before dev before train")
-    strange = len(set(groups) - names)
-    if strange:
-        notes.append(f"{strange} of the {len(groups)} tracks in the groups file have no picture")
+    repeated = sorted(key for key, times in listed.items() if times > 1)
+    if repeated:
+        notes.append(f"{len(repeated)} tracks are on two lists, such as {repeated[0]}; test takes precedence, then dev")
+    without_picture = len(set(groups) - names)
+    if without_picture:
+        notes.append(f"{without_picture} of the {len(groups)} tracks in the groups file have no picture")
     return notes

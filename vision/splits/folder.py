@@ -1,31 +1,81 @@
-"""Pictures to ``data/{train,dev,test}/<genre>/``, so that nothing of a track is on two sides."""
+"""Pictures to ``data/{train,dev,test}/<genre>/``, with everything of a track in one split."""
 
-import csv
 import json
 import os
 import shutil
 from collections import Counter
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from render import atomic
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
-from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, straddling
+from vision.data.csv_files import read_csv
+from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
 
+#: Files of a data folder: the assignments, and how they were made.
+SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
+
 DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
 
+EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
-def read_rows(data):
-    """Read ``split.csv`` of a data folder; an empty list where there is none."""
-    path = Path(data) / "split.csv"
+
+@dataclass
+class SplitResult:
+    """What `split_folder` did.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One a picture.
+    problems : list of str
+        Pictures that cannot be read, and pictures that were taken out of their split.
+    notes : list of str
+        What else the user should know.
+    new : list of Row
+        Those of `rows` that were not there before.
+    """
+
+    rows: list[Row]
+    problems: list[str]
+    notes: list[str]
+    new: list[Row]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of pictures by genre, and in it by split and ``"left out"``."""
+        counter = Counter((row.genre, "left out" if row.left_out else row.split) for row in self.rows)
+        columns = [*SPLITS, "left out"]
+        return {genre: {name: counter[genre, name] for name in columns} for genre in sorted({g for g, _ in counter})}
+
+
+def read_rows(data: str | Path) -> list[Row]:
+    """Read ``split.csv`` of a data folder.
+
+    Parameters
+    ----------
+    data : str or Path
+        Data folder.
+
+    Returns
+    -------
+    rows : list of Row
+        Empty where there is no such file.
+
+    Raises
+    ------
+    MelvisionError
+        When the file is damaged.
+    """
+    path = Path(data) / SPLIT_CSV
     if not path.exists():
         return []
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [Row(**row) for row in csv.DictReader(file)]
+        rows = [Row(**row) for row in read_csv(path)]
         for row in rows:
             row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
@@ -35,45 +85,182 @@ def read_rows(data):
     return rows
 
 
-def _scan(images, known):
-    """A row for every picture that can be read, hashed unless `known` has its hash; problems and notes."""
+def read_settings(data: str | Path) -> dict[str, Any]:
+    """Read ``split.json`` of a data folder: how it was split.
+
+    Parameters
+    ----------
+    data : str or Path
+        Data folder.
+
+    Returns
+    -------
+    settings : dict
+        ``images``, the pictures folder relative to `data`, and `split_folder`'s ``seed``, ``ratios``, ``lists`` and
+        ``groups``.
+
+    Raises
+    ------
+    MelvisionError
+        When the file is missing or damaged.
+    """
+    path = Path(data) / SPLIT_JSON
+    try:
+        settings = json.loads(path.read_text("utf-8"))
+        return {name: settings[name] for name in ("images", *DEFAULTS)}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise MelvisionError(f"{path}: missing or damaged; split into another folder with -o") from None
+
+
+def split_folder(
+    images: str | Path,
+    data: str | Path,
+    *,
+    seed: int | None = None,
+    ratios: Sequence[float] | None = None,
+    lists: Mapping[str, Mapping[str, bool]] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> SplitResult:
+    """Split a pictures folder, or bring an earlier split of it up to date.
+
+    Assignments in ``split.csv`` never change; new pictures join the splits that are short of their genre. See
+    `vision.splits.assign` for how splits are assigned. Arguments that are left out keep the value with which `data` was
+    made; a new folder gets seed 0, ratios 80/10/10, no lists and no groups.
+
+    Parameters
+    ----------
+    images : str or Path
+        Pictures folder: one folder a genre.
+    data : str or Path
+        Data folder to fill.
+    seed : int, optional
+        Seed of the random order.
+    ratios : sequence of 3 float, optional
+        Parts of train, dev and test, of any sum; only test may be 0.
+    lists : dict, optional
+        For some of ``"train"``, ``"dev"`` and ``"test"``, what `groups.read_list` returned: a published split.
+    groups : dict, optional
+        What `groups.read_groups` returned: tracks that must stay together, say by artist.
+
+    Returns
+    -------
+    result : SplitResult
+
+    Raises
+    ------
+    MelvisionError
+        When there is too little to split, or `data` holds a split that was made in another way.
+    """
+    images, data = Path(images), Path(data)
+    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups}
+    given = {name: value for name, value in given.items() if value is not None}
+    if ratios is not None:
+        given["ratios"] = list(ratios)
+        _check_ratios(ratios)
+    before = {row.file: row for row in read_rows(data)}
+    saved = read_settings(data) if before else {}
+    settings = {"images": os.path.relpath(images.resolve(), data.resolve())} | DEFAULTS | saved | given
+    if before:
+        _check_unchanged(images, data, saved, settings)
+    _check_folders(images, data, new=not before)
+    rows, problems, notes = _scan(images, before)
+    present = {row.file for row in rows}
+    removed = [row for row in before.values() if row.file not in present]
+    _check_counts(images, rows + removed, by_list=bool(settings["lists"]))
+    for row in rows:
+        if row.file in before:
+            row.split = before[row.file].split
+    total = sum(settings["ratios"])
+    shares = {split: part / total for split, part in zip(SPLITS, settings["ratios"], strict=True)}
+    assign_splits(
+        rows, removed, lists=settings["lists"], groups=settings["groups"], ratios=shares, seed=settings["seed"]
+    )
+    assert not straddling_groups(rows + removed), straddling_groups(rows + removed)
+    notes += compare_names(rows, settings["lists"], settings["groups"])
+    problems += [line for row in rows + removed if (line := removal(row))]
+    notes += _write(images, data, rows, removed, settings)
+    return SplitResult(rows, problems, notes, [row for row in rows if row.file not in before])
+
+
+def _check_ratios(ratios):
+    if len(ratios) != 3 or not (ratios[0] > 0 and ratios[1] > 0 and ratios[2] >= 0 and sum(ratios) < float("inf")):
+        raise ParameterError("ratios", ratios, EXPECTED_RATIOS)
+
+
+def _check_unchanged(images, data, saved, settings):
+    for name in ("images", "seed", "ratios", "lists"):
+        if saved[name] != settings[name] or (name == "images" and (data / saved[name]).resolve() != images.resolve()):
+            earlier = "other lists" if name == "lists" else f"{name} {saved[name]}"
+            raise MelvisionError(
+                f"{data}: was split with {earlier}, and assignments never move; use another folder with -o"
+            )
+
+
+def _check_folders(images, data, *, new):
+    if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
+        raise MelvisionError(f"{images}: is split already; train on it, or look for leaks in it with --check")
+    if new and data.is_dir() and find_splits(data):
+        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another folder with -o")
+
+
+def _check_counts(images, rows, *, by_list):
+    # Pieces of one track count once. Pictures that were removed from the folder are still in `data`.
+    tracks = {(row.genre, row.track) for row in rows if not is_copy(row.file)}
+    counts = Counter(genre for genre, _ in tracks)
+    if len(counts) < 2:
+        names = ", ".join(counts) or "none"
+        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two")
+    few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
+    if few and not by_list:
+        raise MelvisionError(
+            f"{images}: fewer than three tracks in {', '.join(few)}; add tracks or remove the genre folder"
+        )
+
+
+def _scan(images, before):
+    """Make a row for every picture that can be read; returns (rows, problems, notes).
+
+    Pixels are hashed only where `before`, rows by file, has no hash of the same file.
+    """
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import hash_pictures
+    from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)
-    problems, rows, todo = [], [], []
+    problems, rows, to_hash = [], [], []
     notes = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
     stray = [path for path in Path(images).iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
-    notes += [f"{path}: lies outside a genre folder, not used" for path in sorted(stray)]
+    notes += [f"{path}: lies outside a genre folder; skipped" for path in sorted(stray)]
     for path, label in folder.samples:
         file = Path(path).relative_to(images).as_posix()
         status = os.stat(path)
         row = Row(file, folder.classes[label], track_key(file))
         row.size, row.mtime_ns, row.inode = status.st_size, status.st_mtime_ns, status.st_ino
-        before = known.get(file)
-        if before and (before.size, before.mtime_ns, before.inode) == (row.size, row.mtime_ns, row.inode):
-            row.pixels = before.pixels
+        old = before.get(file)
+        if old and (old.size, old.mtime_ns, old.inode) == (row.size, row.mtime_ns, row.inode):
+            row.pixels = old.pixels
         else:
-            todo.append((path, row))
+            to_hash.append((path, row))
         rows.append(row)
 
-    hashes = hash_pictures([path for path, _ in todo])
-    for (_, row), (pixels, problem) in zip(todo, hashes, strict=True):
+    hashes = hash_pictures([path for path, _ in to_hash])
+    for (_, row), (pixels, problem) in zip(to_hash, hashes, strict=True):
         row.pixels = pixels
         problems += [problem] if problem else []
     return [row for row in rows if row.pixels], problems, notes
 
 
 def _link(images, data, row):
-    """Make the picture of `row` appear in its folder: a hard link, or a copy where that cannot be."""
+    """Put the picture of `row` into its folder: a hard link, or a copy where links are impossible."""
     source, target = Path(images) / row.file, Path(data) / row.split / row.file
     if target.exists():
-        here, there = target.stat(), source.stat()
-        if os.path.samestat(here, there):
+        target_status, source_status = target.stat(), source.stat()
+        if os.path.samestat(target_status, source_status):
             return
-        # On one device it could be a link and is none: the source was replaced. A copy on another
-        # device is told by its size and time.
-        if here.st_dev != there.st_dev and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+        # On one device, a target that is no link to the source means that the source was replaced. A copy on another
+        # device is recognised by its size and time.
+        if target_status.st_dev != source_status.st_dev and (target_status.st_size, target_status.st_mtime_ns) == (
+            source_status.st_size, source_status.st_mtime_ns
+        ):  # fmt: skip
             return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f"{atomic.PREFIX}{os.getpid()}.part"
@@ -85,117 +272,12 @@ def _link(images, data, row):
     os.replace(part, target)
 
 
-def read_how(data):
-    """How a data folder was split: images, seed, ratios, lists and groups, as ``split.json`` tells.
-
-    Raises
-    ------
-    MelvisionError
-        When the file is missing or damaged.
-    """
-    path = Path(data) / "split.json"
-    try:
-        how = json.loads(path.read_text("utf-8"))
-        return {name: how[name] for name in ("images", *DEFAULTS)}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MelvisionError(f"{path}: missing or damaged; split into another folder with -o") from None
-
-
-def split_folder(images, data, **wanted):
-    """Split a pictures folder, or bring an earlier split of it up to date.
-
-    Assignments that ``split.csv`` holds never move; new pictures join where their genre is short.
-
-    Parameters
-    ----------
-    images, data : str or Path
-        Pictures folder; data folder to fill.
-    **wanted
-        ``seed`` (int), ``ratios`` (list of 3 numbers: train, dev, test), ``lists`` (for some of
-        train, dev and test, what `groups.read_list` gave) and ``groups`` (what `groups.read_groups`
-        gave). What is not given is as it was when `data` was made, or as in `DEFAULTS`.
-
-    Returns
-    -------
-    rows : list of Row
-        One a picture.
-    problems : list of str
-        Pictures and genre folders that could not be used, and pictures taken out of their side.
-    notes : list of str
-        What else the user should know.
-    new : list of Row
-        Those of `rows` that were not there before.
-
-    Raises
-    ------
-    MelvisionError
-        When there is too little to split, or `data` holds a split made otherwise.
-    """
-    images, data = Path(images), Path(data)
-    before = {row.file: row for row in read_rows(data)}
-    made = read_how(data) if before else {}
-    how = {"images": os.path.relpath(images.resolve(), data.resolve())} | DEFAULTS | made | wanted
-    for name in ("images", "seed", "ratios", "lists") if before else ():
-        if made[name] != how[name] or (name == "images" and (data / made[name]).resolve() != images.resolve()):
-            told = "other lists" if name == "lists" else f"{name} {made[name]}"
-            raise MelvisionError(
-                f"{data}: was split with {told}, and assignments never move; use another folder with -o"
-            )
-    if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
-        raise MelvisionError(f"{images}: is split already; train on it, or look for leaks in it with --check")
-    if not before and data.is_dir() and find_splits(data):
-        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another folder with -o")
-    rows, problems, notes = _scan(images, before)
-    present = {row.file for row in rows}
-    gone = [row for row in before.values() if row.file not in present]
-    # Pieces of one track are one; what is gone from here lives on in `data`.
-    tracks = {(row.genre, row.track) for row in rows + gone if not is_copy(row.file)}
-    counts = Counter(genre for genre, _ in tracks)
-    if len(counts) < 2:
-        told = ", ".join(counts) or "none"
-        raise MelvisionError(f"{images}: {len(counts)} genre only ({told}); expected at least two to tell apart")
-    few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
-    if few and not how["lists"]:
-        raise MelvisionError(f"{images}: fewer than three tracks in {', '.join(few)}; add some or take the genre out")
-    for row in rows:
-        if row.file in before:
-            row.split = before[row.file].split
-    ratios = {split: ratio / sum(how["ratios"]) for split, ratio in zip(SPLITS, how["ratios"], strict=True)}
-    assign_splits(rows, gone, lists=how["lists"], groups=how["groups"], ratios=ratios, seed=how["seed"])
-    assert not straddling(rows + gone), straddling(rows + gone)
-    notes += compare_names(rows, how["lists"], how["groups"])
-    for row in rows + gone:
-        if row.left_out.startswith(("tied", "its genre")):
-            problems.append(f"{row.file}: taken out of {row.split}, {row.left_out} ({row.group})")
-    notes += _write(images, data, rows, gone, how)
-    return rows, problems, notes, [row for row in rows if row.file not in before]
-
-
-def _write(images, data, rows, gone, how):
-    """Write the CSV first, so that no assignment is lost, then the links; returns notes."""
-    notes, kept = [], []
-    hashes = {row.pixels for row in rows}
-    for row in gone:
-        target = data / row.split / row.file
-        if row.split and row.pixels in hashes:
-            target.unlink(missing_ok=True)  # it lives on under another name
-        elif row.left_out and target.exists():
-            aside = data / "left_out" / row.file  # perhaps the only copy there is
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(target, aside)
-            notes.append(f"{row.file}: is gone from {images}; its copy was moved to {aside}")
-        elif row.split and target.exists():
-            kept.append(row)
-    if kept:
-        told = ", ".join(row.file for row in kept[:3])
-        notes.append(f"{len(kept)} pictures are gone from {images} but still used from {data}: {told}")
-        notes[-1] += "; delete them there too to drop them"
-    with atomic.replacing(data / "split.json", "w", encoding="utf-8") as file:
-        json.dump(how, file, indent=1)
-    with atomic.replacing(data / "split.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows + gone)
+def _write(images, data, rows, removed, settings):
+    """Write the CSV before the links, so that no assignment is lost when the process ends early; returns notes."""
+    notes = _clear_removed(images, data, rows, removed)
+    atomic.write_json(data / SPLIT_JSON, settings)
+    table = [astuple(row) for row in rows + removed]
+    atomic.write_csv(data / SPLIT_CSV, [field.name for field in fields(Row)], table)
     for row in rows:
         for split in SPLITS:
             if row.left_out or split != row.split:
@@ -210,14 +292,25 @@ def _write(images, data, rows, gone, how):
     return notes
 
 
-def summary(rows):
-    """Return a table of pictures per genre and side, as lines of text."""
-    counts = Counter((row.genre, "left out" if row.left_out else row.split) for row in rows)
-    columns = [*SPLITS, "left out"]
-    genres = sorted({row.genre for row in rows})
-    width = max(len(genre) for genre in [*genres, "genre"])
-    lines = [f"{'genre':{width}} " + " ".join(f"{name:>8}" for name in columns)]
-    for genre in genres:
-        lines.append(f"{genre:{width}} " + " ".join(f"{counts[genre, name]:8}" for name in columns))
-    totals = [sum(counts[genre, name] for genre in genres) for name in columns]
-    return [*lines, f"{'all':{width}} " + " ".join(f"{n:8}" for n in totals)]
+def _clear_removed(images, data, rows, removed):
+    """Take pictures that are no longer in the pictures folder out of `data` where they must not stay; returns notes."""
+    notes, kept = [], []
+    hashes = {row.pixels for row in rows}
+    for row in removed:
+        target = data / row.split / row.file
+        if row.split and row.pixels in hashes:
+            target.unlink(missing_ok=True)  # the same picture is there under another name
+        elif row.left_out and target.exists():
+            aside = data / "left_out" / row.file  # not deleted: this may be the only copy
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(target, aside)
+            notes.append(f"{row.file}: no longer in {images}; its copy was moved to {aside}")
+        elif row.split and target.exists():
+            kept.append(row)
+    if kept:
+        examples = ", ".join(row.file for row in kept[:3])
+        notes.append(
+            f"{len(kept)} pictures are no longer in {images} but still used from {data}: {examples}; "
+            "delete them there too to drop them"
+        )
+    return notes

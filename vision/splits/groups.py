@@ -1,20 +1,24 @@
-"""What belongs together: lists and groups files, and items that share a label."""
+"""Which pictures belong together: published lists, groups files, and connected components."""
 
 import csv
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from render.errors import MelvisionError
 from vision.splits.keys import track_key
 
+Value = TypeVar("Value")
 
-def _named_key(name):
-    """The key of a line in a list: with its folder, the genre, where it names one."""
+
+def _listed_key(name):
+    """Return the key of a name in a list, which includes the genre where the name has a folder."""
     genre = PurePath(name.replace("\\", "/")).parent.name
     return f"{genre.casefold()}/{track_key(name)}" if genre else track_key(name)
 
 
-def look_up(table, genre, key):
-    """What a list or groups file says of one track, named with its genre or without.
+def look_up(table: Mapping[str, Value], genre: str, key: str) -> Value | None:
+    """Look a track up in a list or groups file, which may name it with its genre or without.
 
     Parameters
     ----------
@@ -25,26 +29,38 @@ def look_up(table, genre, key):
 
     Returns
     -------
-    value : object
-        None where the track is not named.
+    value : object or None
+        None where the track is not listed.
     """
     return table.get(f"{genre.casefold()}/{key}", table.get(key))
 
 
-def connected_components(*labels_of):
+def connected_components(*columns: Sequence[Hashable | None]) -> list[int]:
     """Join items that share any label into groups.
+
+    Items are the nodes of a graph; two items with the same label in the same column have an edge. The groups are
+    the graph's connected components, so items may be in one group without sharing a label: A and B are of one
+    artist, B and C have equal pixels. They are found with a disjoint-set forest (union-find): each item points to
+    another item of its group, the root points to itself, and joining two groups lets one root point to the other.
+    Paths are halved on the way to the root, which keeps them short. The smaller number always becomes the root, so
+    the result does not depend on the order of the columns.
 
     Parameters
     ----------
-    *labels_of : list of hashable or None
-        Each a list with one label an item; None ties to nothing.
+    *columns : sequence of hashable or None
+        Each holds one label an item; None connects to nothing.
 
     Returns
     -------
     groups : list of int
         One number an item: the position of the first item of its group.
+
+    Examples
+    --------
+    >>> connected_components(["a", "b", "b", "c"], ["x", None, "y", "y"])
+    [0, 1, 1, 1]
     """
-    parent = list(range(len(labels_of[0])))
+    parent = list(range(len(columns[0])))
 
     def root(item):
         while parent[item] != item:
@@ -52,7 +68,7 @@ def connected_components(*labels_of):
             item = parent[item]
         return item
 
-    for labels in labels_of:
+    for labels in columns:
         first = {}
         for item, label in enumerate(labels):
             if label is None:
@@ -62,19 +78,24 @@ def connected_components(*labels_of):
     return [root(item) for item in range(len(parent))]
 
 
-def _lines(path, what):
+def _read_lines(path, expected):
     try:
-        # Names of files may hold bytes that are no text.
+        # File names may hold bytes that are not valid UTF-8.
         text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
-        raise MelvisionError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
+        raise MelvisionError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from None
     if "\0" in text:
-        raise MelvisionError(f"{path}: is no text in UTF-8; expected {what}")
+        raise MelvisionError(f"{path}: is no text in UTF-8; expected {expected}")
     return text.splitlines()
 
 
-def read_list(path):
+def read_list(path: str | Path) -> dict[str, bool]:
     """Read a published list of tracks, one a line, such as ``blues/blues.00029.wav``.
+
+    Parameters
+    ----------
+    path : str or Path
+        Text file.
 
     Returns
     -------
@@ -86,21 +107,21 @@ def read_list(path):
     MelvisionError
         When it cannot be read or is empty.
     """
-    what = "one track a line, such as blues/blues.00029.wav"
-    keys = {_named_key(line.strip()): True for line in _lines(path, what) if line.strip()}
+    expected = "one track a line, such as blues/blues.00029.wav"
+    keys = {_listed_key(line.strip()): True for line in _read_lines(path, expected) if line.strip()}
     if not keys:
-        raise MelvisionError(f"{path}: is empty; expected {what}")
+        raise MelvisionError(f"{path}: is empty; expected {expected}")
     return keys
 
 
-def read_groups(path):
+def read_groups(path: str | Path) -> dict[str, str]:
     """Read which tracks belong together, say by artist.
 
     Parameters
     ----------
     path : str or Path
         A CSV file with the columns track and group (a header line may be there), or an index with
-        lines like ``blues.00000.wav ::: John Lee Hooker ::: title``, as Sturm's of GTZAN.
+        lines like ``blues.00000.wav ::: John Lee Hooker ::: title``, such as Sturm's of GTZAN.
 
     Returns
     -------
@@ -112,41 +133,42 @@ def read_groups(path):
     MelvisionError
         When it cannot be read, has a line of another form, or has neither header nor groups.
     """
-    what = "lines of track,group"
+    expected = "lines of track,group"
     groups, header = {}, False
-    lines = _lines(path, what)
+    lines = _read_lines(path, expected)
     index = any(":::" in line for line in lines)
     rows = ([part.strip() for part in line.split(":::")] for line in lines) if index else csv.reader(lines)
     for number, row in enumerate(rows, 1):
         if not any(row):
             continue
         if len(row) < 2:
-            raise MelvisionError(f"{path}, line {number}: found {row[0]!r}; expected {what}")
+            raise MelvisionError(f"{path}, line {number}: found {row[0]!r}; expected {expected}")
         track, group = row[0].strip(), row[1].strip()
         if number == 1 and [track.lower(), group.lower()] == ["track", "group"]:
             header = True
             continue
         if group:
-            groups[_named_key(track)] = " ".join(group.casefold().split())
-    # With its header it is whole: `vision.check` found no two tracks that belong together.
+            groups[_listed_key(track)] = " ".join(group.casefold().split())
+    # A header without groups is complete: `vision.check` found no two tracks that belong together.
     if not groups and not header:
-        raise MelvisionError(f"{path}: names no group; expected {what}")
+        raise MelvisionError(f"{path}: holds no group; expected {expected}")
     return groups
 
 
-def merge_groups(tables):
+def merge_groups(tables: Iterable[Mapping[str, str]]) -> dict[str, str]:
     """Join several groups files, say of artists and of near-duplicates, into one.
 
     Parameters
     ----------
-    tables : list of dict
-        Each from `read_groups`. A group of one name is one group, whatever file names it.
+    tables : iterable of dict
+        Each from `read_groups`. Groups of the same name are one group, whichever file they are in.
 
     Returns
     -------
     groups : dict of str to str
-        As of one file: tracks that any of the files ties together are of one group.
+        Tracks that are in one group in any of the files are in one group here.
     """
+    tables = list(tables)
     keys = {key for table in tables for key in table}
     # One file may name a track with its genre and another without.
     entries = [

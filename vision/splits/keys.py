@@ -1,4 +1,4 @@
-"""File names to track keys."""
+"""Track keys: which track a file belongs to, by its name."""
 
 import re
 import unicodedata
@@ -8,19 +8,19 @@ from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 _ENDING = re.compile(f"({'|'.join(map(re.escape, PICTURE_ENDINGS + AUDIO_ENDINGS))})$", re.I)
 
-#: GTZAN's names, and whatever a program that cuts tracks up has put behind them.
+#: GTZAN's names, with whatever a program that cuts tracks into pieces has appended.
 _GTZAN = re.compile(r"^([a-z]+[ ._-]?\d{5})(?:[ ._+-].*)?$", re.I)
 
-#: What else programs put behind a track's name when they cut it up or draw it several times.
+#: What else programs append to a track's name when they cut it into pieces or draw it several times.
 _PART = re.compile(
     r"([ ._-]*(?:seg|segment|part|chunk|clip|slice)[ ._-]?\d+|[ ._-]+(?:aug|augment|copy)[ ._-]?\d*| ?\(\d+\))$", re.I
 )
 
 
-def track_key(name):
-    """The track a file belongs to, so that its pieces and copies are kept together.
+def track_key(name: str) -> str:
+    """Return the key of the track that a file belongs to, the same for its pieces and copies.
 
-    Endings and separators are taken off, and so is the number of a segment or an augmented copy.
+    Endings and separators are removed, and so is the number of a segment or an augmented copy.
 
     Parameters
     ----------
@@ -47,6 +47,12 @@ def track_key(name):
     return re.sub(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", key) or stem.casefold()
 
 
-def is_copy(name):
-    """Tell whether a file is an augmented copy that `python -m render --augment` drew."""
+def is_copy(name: str) -> bool:
+    """Return whether a file is an augmented copy, drawn by ``python -m render --augment``.
+
+    Parameters
+    ----------
+    name : str
+        File name, with or without folders.
+    """
     return "+aug" in PurePath(name).stem

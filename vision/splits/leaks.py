@@ -1,19 +1,28 @@
 """Leaks between train, dev and test folders, whoever made them."""
 
-import csv
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from render.errors import MelvisionError
 from vision.splits.groups import look_up
 from vision.splits.keys import track_key
 
-#: What people call the three folders when they split by hand.
+if TYPE_CHECKING:  # it imports torch
+    from vision.data.dataset import Pictures
+
+#: Names of the three folders that are recognised when people split by hand.
 FOLDER_NAMES = {"train": ("train", "training"), "dev": ("dev", "val", "valid", "validation"), "test": ("test",)}
 
 
-def find_splits(data):
-    """The folders of a data folder that are there, under whatever usual name.
+def find_splits(data: str | Path) -> dict[str, Path]:
+    """Find the train, dev and test folders of a data folder, under any of their usual names.
+
+    Parameters
+    ----------
+    data : str or Path
+        Data folder; it may be missing.
 
     Returns
     -------
@@ -22,13 +31,23 @@ def find_splits(data):
     """
     if not Path(data).is_dir():
         return {}
-    there = {path.name.lower(): path for path in sorted(Path(data).iterdir(), reverse=True) if path.is_dir()}
-    found = {split: [there[name] for name in names if name in there] for split, names in FOLDER_NAMES.items()}
-    return {split: folders[0] for split, folders in found.items() if folders}
+    folders = {path.name.lower(): path for path in sorted(Path(data).iterdir(), reverse=True) if path.is_dir()}
+    matches = {split: [folders[name] for name in names if name in folders] for split, names in FOLDER_NAMES.items()}
+    return {split: paths[0] for split, paths in matches.items() if paths}
 
 
-def train_splits(data):
-    """As `find_splits`, for training.
+def train_splits(data: str | Path) -> dict[str, Path]:
+    """Find the folders to train on, as `find_splits` does.
+
+    Parameters
+    ----------
+    data : str or Path
+        Data folder.
+
+    Returns
+    -------
+    folders : dict of str to Path
+        With train and dev at least.
 
     Raises
     ------
@@ -40,23 +59,23 @@ def train_splits(data):
     if missing:
         from vision.data.folders import what_instead
 
-        told = f"has no {' and no '.join(missing)} folder" if Path(data).is_dir() else "there is no such folder"
+        problem = f"has no {' and no '.join(missing)} folder" if Path(data).is_dir() else "there is no such folder"
         remedy = what_instead(data)
         if "python -m render" not in remedy:
-            remedy = f"make them of a pictures folder: python -m vision.split IMAGES -o {data}"
-        raise MelvisionError(f"{data}: {told}; {remedy}")
+            remedy = f"split a pictures folder: python -m vision.split IMAGES -o {data}"
+        raise MelvisionError(f"{data}: {problem}; {remedy}")
     return folders
 
 
-def find_leaks(data, groups=None):
-    """Pictures of one track, equal pictures and pictures of one group that are on two sides.
+def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
+    """Find pictures of one track, equal pictures and pictures of one group that are in two splits.
 
     Parameters
     ----------
     data : str or Path
         Holds train, dev and perhaps test folders.
     groups : dict, optional
-        What `groups.read_groups` gave.
+        What `groups.read_groups` returned.
 
     Returns
     -------
@@ -71,7 +90,7 @@ def find_leaks(data, groups=None):
         When `data` has fewer than two such folders.
     """
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.folders import hash_pictures
+    from vision.data.survey import hash_pictures
 
     folders = find_splits(data)
     if len(folders) < 2:
@@ -82,29 +101,30 @@ def find_leaks(data, groups=None):
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
-    seen = {"the same track": defaultdict(list), "equal pictures": defaultdict(list), "one group": defaultdict(list)}
+    kinds = ("the same track", "equal pictures", "one group")
+    members = {kind: defaultdict(list) for kind in kinds}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
         track = track_key(path)
-        seen["the same track"][genre, track].append((split, path))
+        members["the same track"][genre, track].append((split, path))
         if pixels:
-            seen["equal pictures"][pixels].append((split, path))
+            members["equal pictures"][pixels].append((split, path))
         group = look_up(groups or {}, genre, track)
         if group:
-            seen["one group"][group].append((split, path))
-    leaks, told = [], set()
-    for what, members in seen.items():
-        for name, files in members.items():
-            one_a_side = dict(reversed(files))
-            pair = tuple(sorted(one_a_side.values()))
-            if len(one_a_side) > 1 and pair not in told:
-                told.add(pair)
-                label = f" ({name})" if what == "one group" else ""
-                leaks.append(f"leak: {what}{label} in {' and '.join(sorted(one_a_side))}: {', '.join(pair)}")
+            members["one group"][group].append((split, path))
+    leaks, reported = [], set()
+    for kind, files_by_name in members.items():
+        for name, files in files_by_name.items():
+            first_by_split = dict(reversed(files))
+            pair = tuple(sorted(first_by_split.values()))
+            if len(first_by_split) > 1 and pair not in reported:
+                reported.add(pair)
+                label = f" ({name})" if kind == "one group" else ""
+                leaks.append(f"leak: {kind}{label} in {' and '.join(sorted(first_by_split))}: {', '.join(pair)}")
     return leaks, [problem for _, problem in hashes if problem]
 
 
-def compare(sets):
-    """Look for leaks and duplicates among the pictures of a run, as its network sees them.
+def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
+    """Look for leaks and duplicates among the pictures of a run, as its network gets them.
 
     Parameters
     ----------
@@ -113,51 +133,20 @@ def compare(sets):
 
     Returns
     -------
-    found : dict of str to list
-        ``tracks``, that are in more than one set by their names; ``equal_across`` and
-        ``equal_within``: pairs of paths whose decoded pictures are equal, in two sets and in one.
+    repeats : dict of str to list
+        ``tracks``: tracks that are in more than one set by their names; ``equal_across`` and ``equal_within``: pairs of
+        paths whose decoded pictures are equal, in two sets and in one.
     """
     import hashlib
 
-    sides, first = defaultdict(set), {}
-    found = {"tracks": [], "equal_across": [], "equal_within": []}
+    splits_of, first = defaultdict(set), {}
+    repeats = {"tracks": [], "equal_across": [], "equal_within": []}
     for split, pictures in sets.items():
         for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
-            sides[pictures.classes[label], track_key(path)].add(split)
+            splits_of[pictures.classes[label], track_key(path)].add(split)
             digest = hashlib.blake2b(pictures.x[number].numpy(), digest_size=16).digest()
             other_split, other = first.setdefault(digest, (split, path))
             if other != path:
-                found["equal_within" if other_split == split else "equal_across"].append((other, path))
-    found["tracks"] = ["/".join(track) for track, splits in sides.items() if len(splits) > 1]
-    return found
-
-
-def trained_tracks(run):
-    """Tracks that a model learned from.
-
-    Parameters
-    ----------
-    run : str or Path
-        Run folder, its ``model.pt``, or a folder of several seeds.
-
-    Returns
-    -------
-    tracks : set of (str, str)
-        Genre and `groups.track_key`.
-
-    Raises
-    ------
-    MelvisionError
-        When the run does not tell: then no doubt of it can be called fair.
-    """
-    folder = Path(run) if Path(run).is_dir() else Path(run).parent
-    # Several seeds learn from the same split.
-    table = next(iter(sorted(folder.glob("seed-*/split.csv"))), folder / "split.csv")
-    try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
-    except (OSError, KeyError, csv.Error):
-        raise MelvisionError(
-            f"{table}: is missing or damaged, so nobody knows what the model was trained on; "
-            "pictures it was trained on give no fair doubt: use the predictions of vision.crossval (--predictions)"
-        ) from None
+                repeats["equal_within" if other_split == split else "equal_across"].append((other, path))
+    repeats["tracks"] = ["/".join(track) for track, splits in splits_of.items() if len(splits) > 1]
+    return repeats

@@ -1,0 +1,75 @@
+"""ModelSpec: what a model file says beside the weights."""
+
+from dataclasses import asdict, dataclass, field
+
+from vision.data.preprocess import LARGEST_SIDE, InputSpec
+
+
+@dataclass
+class ModelSpec:
+    """What a model file says beside the weights. JSON-able.
+
+    Attributes
+    ----------
+    classes : list of str
+        Genres in the order of the logits. Never taken from a folder listing again.
+    model : dict
+        The arguments of `classifier.create_model`, less the number of classes and what `input` says.
+    input : InputSpec
+        How its input is made.
+    about : dict
+        Run settings, versions, the kept epoch: for people, not for predicting.
+    """
+
+    classes: list[str]
+    model: dict
+    input: InputSpec
+    about: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ModelSpec":
+        """Return the spec that a file holds, which may have come from anywhere.
+
+        Parameters
+        ----------
+        values : dict
+            As `to_dict` made it, or what format 3 called its recipe.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError, AttributeError
+            When it is none of ours; the message says which part.
+        """
+        values = dict(values)
+        if "input" not in values:
+            values = _from_format_3(values)
+        spec = cls(**values | {"input": InputSpec.from_dict(values["input"])})
+        names = spec.classes if isinstance(spec.classes, list) else []
+        texture = spec.model.get("texture")
+        rules = {
+            "classes": names and all(isinstance(name, str) for name in names),
+            "texture": type(texture) is int and 0 <= texture <= LARGEST_SIDE,
+            "about": isinstance(spec.about, dict),
+        }
+        for name, good in rules.items():
+            if not good:
+                raise ValueError(name)
+        return spec
+
+    def to_dict(self) -> dict:
+        """Return all of it as a dict, for a file."""
+        return asdict(self)
+
+
+def _from_format_3(recipe: dict) -> dict:
+    """The fields of a checkpoint or exported file of format 3, as they are named now."""
+    model = dict(recipe["model"])
+    seconds = recipe.get("seconds", 30.0)
+    about = recipe.get("about", {})
+    # What pictures of unknown length span was a setting of the run only; predicting took the train tracks' length.
+    track_seconds = about.get("config", {}).get("track_seconds", seconds)
+    spec = {"size": model.pop("size"), "channels": model.pop("channels"), "typical_seconds": seconds}
+    spec |= {"track_seconds": track_seconds} | {name: recipe.get(name) for name in ("window", "render", "drawn")}
+    spec["frames"] = recipe.get("frames", [])
+    others = {name: value for name, value in recipe.items() if name in ("classes", "about")}
+    return others | {"model": model, "input": spec}
