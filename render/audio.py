@@ -117,14 +117,14 @@ def _sndfile_blocks(path: Path, offset: float, duration: float | None) -> tuple[
                 start = min(round(offset * sr), file.frames)
                 if start:
                     file.seek(start)
-                wanted = file.frames - start
+                n_frames = file.frames - start
                 if duration is not None:
-                    wanted = min(wanted, round(duration * sr))
+                    n_frames = min(n_frames, round(duration * sr))
                 size = max(1, BLOCK_SAMPLES // file.channels)
                 done = 0
-                while done < wanted:
+                while done < n_frames:
                     with silence:
-                        block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
+                        block = file.read(min(size, n_frames - done), dtype="float32", always_2d=True)
                     if len(block) == 0:
                         break
                     done += len(block)
@@ -133,8 +133,8 @@ def _sndfile_blocks(path: Path, offset: float, duration: float | None) -> tuple[
                 raise AudioError(f"is damaged ({_reason(error)})") from None
             # A compressed file declares its length but ends where its data ends. The length of an MP3 without
             # a length header is an estimate, a little wrong.
-            if done < 0.95 * wanted:
-                decoded = f"{done / sr:.1f} s of {wanted / sr:.1f} s could be decoded"
+            if done < 0.95 * n_frames:
+                decoded = f"{done / sr:.1f} s of {n_frames / sr:.1f} s could be decoded"
                 raise AudioError(f"is truncated: {decoded}; copy it again")
 
     return sr, blocks()
@@ -265,8 +265,8 @@ def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: fl
         yield y
     if stream:
         # The same length as librosa: rounded up, padded with zeros if the resampler returned a sample less.
-        wanted = -(-n_in * sr // source_sr) - n_out
-        piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:wanted]
-        yield np.pad(piece, (0, wanted - len(piece)))
+        n_missing = -(-n_in * sr // source_sr) - n_out
+        piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:n_missing]
+        yield np.pad(piece, (0, n_missing - len(piece)))
     if n_in == 0:
         raise AudioError("holds no samples" + (f" after the offset of {offset:g} s" if offset else ""))

@@ -283,7 +283,7 @@ def draw_folder(
     jobs : int
         Number of processes; -1 is one a core.
     force : bool
-        Draw everything anew and replace pictures that melvision did not write.
+        Draw everything again and replace pictures that melvision did not write.
     augment : int
         Augmented copies to draw of each track in addition.
     shard : str, optional
@@ -323,10 +323,10 @@ def draw_folder(
     if shard:
         tracks = list(workers.shard(tracks, shard))
     results = {track: collisions[track] for track in tracks if track in collisions}
-    wanted = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
-    wanted = [track for track in wanted if track in results or dataclasses.replace(track, copy=0) not in results]
+    to_report = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
+    to_report = [track for track in to_report if track in results or dataclasses.replace(track, copy=0) not in results]
     tasks = []
-    for track in wanted:
+    for track in to_report:
         if track in results:
             continue
         fresh = None if force else check_fresh(track, out, settings, cmap)
@@ -339,4 +339,4 @@ def draw_folder(
         track = tasks[number][0]
         failed = isinstance(result, workers.TaskFailed)
         results[track] = Result(track, "failed", result.reason) if failed else result
-    return [results[track] for track in wanted], notes
+    return [results[track] for track in to_report], notes

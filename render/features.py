@@ -252,17 +252,17 @@ def measure_folder(
         )
     keys = [track.path.relative_to(root).as_posix() for track in tracks]
     results: dict[int, tuple[str, Any]] = {}
-    known, next_save = {} if force else _read_state(state, made), time.monotonic() + SAVE_SECONDS
+    before, next_save = {} if force else _read_state(state, made), time.monotonic() + SAVE_SECONDS
     for number, (track, key) in enumerate(zip(tracks, keys, strict=True)):
-        with contextlib.suppress(OSError, KeyError):  # not known, or missing: `_measure_track` reports it
+        with contextlib.suppress(OSError, KeyError):  # not measured before, or missing: `_measure_track` reports it
             status = track.path.stat()
-            if (known[key]["size"], known[key]["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
-                results[number] = "fresh", known[key]
+            if (before[key]["size"], before[key]["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+                results[number] = "fresh", before[key]
     todo = [number for number in range(len(tracks)) if number not in results]
-    tasks = [(tracks[number], made, known.get(keys[number])) for number in todo]
+    tasks = [(tracks[number], made, before.get(keys[number])) for number in todo]
     atomic.clear_leftovers(out.parent)
     with atomic.replacing(state) as file:  # without entries of other settings and of removed tracks
-        file.writelines(json.dumps(known[key]).encode() + b"\n" for key in keys if key in known)
+        file.writelines(json.dumps(before[key]).encode() + b"\n" for key in keys if key in before)
     with open(state, "ab", buffering=0) as file:  # one write a line, so that two runs at once do not mix theirs
         done = workers.run(_measure_track, tasks, workers.count_jobs(jobs, len(tasks)))
         for task, result in progress(done, total=len(tasks), desc="features", unit="track"):
