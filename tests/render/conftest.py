@@ -18,9 +18,9 @@ SMALL = Limits(cpu_seconds=20.0, memory_bytes=1 << 29)
 
 def run_tasks(*tasks, jobs=2, limits=SOON, **kwargs):
     """Results in the order of the tasks, each of which must have come exactly once."""
-    found = list(workers.run(call, tasks, jobs, limits=limits, **kwargs))
-    assert sorted(number for number, _ in found) == list(range(len(tasks)))
-    return [result for _, result in sorted(found, key=lambda pair: pair[0])]
+    pairs = list(workers.run(call, tasks, jobs, limits=limits, **kwargs))
+    assert sorted(number for number, _ in pairs) == list(range(len(tasks)))
+    return [result for _, result in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def make_sound(seconds=0.3, sr=SR, channels=1, seed=0):

@@ -109,7 +109,7 @@ def test_long_files_come_in_pieces(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("offset", [1.0, 50.0])
-def test_an_offset_past_the_end_is_said(tmp_path, offset):
+def test_an_offset_past_the_end_is_an_error(tmp_path, offset):
     path = tmp_path / "a.wav"
     soundfile.write(path, make_noise(1.0), SR)
     with pytest.raises(AudioError, match=f"no samples after the offset of {offset:g} s"):
@@ -158,7 +158,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_say_why_in_one_line(tmp_path, name):
+def test_bad_files_raise_one_line_with_the_reason(tmp_path, name):
     data, why = BAD[name]
     path = tmp_path / name
     path.write_bytes(data)
@@ -170,7 +170,7 @@ def test_bad_files_say_why_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("ending", ["au", "snd", "AU"])
 @pytest.mark.parametrize("data", [NOISE, b"\x89PNG\r\n\x1a\n" + NOISE, bytes(5000)], ids=["noise", "picture", "zeros"])
-def test_garbage_is_not_taken_for_headerless_sound(tmp_path, data, ending):
+def test_garbage_is_not_read_as_raw_audio(tmp_path, data, ending):
     """libsndfile reads any file of these endings that has no header as 8 kHz telephone sound."""
     path = tmp_path / f"a.{ending}"
     path.write_bytes(data)
@@ -178,12 +178,12 @@ def test_garbage_is_not_taken_for_headerless_sound(tmp_path, data, ending):
         read(path)
 
 
-def test_a_missing_file_is_said(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(AudioError, match="No such file"):
         read(tmp_path / "a.wav")
 
 
-def test_a_folder_named_like_a_file_is_said(tmp_path):
+def test_a_folder_named_like_a_file_is_an_error(tmp_path):
     (tmp_path / "a.wav").mkdir()
     with pytest.raises(AudioError, match="directory"):
         read(tmp_path / "a.wav")
@@ -192,7 +192,7 @@ def test_a_folder_named_like_a_file_is_said(tmp_path):
 @pytest.mark.parametrize(
     "ending, sizes", [("wav", {4: b"\xff" * 4, 40: b"\xff" * 4}), ("au", {8: b"\xff" * 4})], ids=["wav", "au"]
 )
-def test_streamed_headers_promise_nothing(tmp_path, ending, sizes):
+def test_streamed_headers_declare_no_size(tmp_path, ending, sizes):
     """Programs that write to a pipe cannot know the size and write all ones."""
     data = content(ending, 1.0)
     for at, size in sizes.items():
@@ -222,7 +222,7 @@ def test_names_of_any_kind_decode(tmp_path, name):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are not UTF-8")
-def test_names_that_are_no_text_decode(tmp_path):
+def test_names_that_are_not_valid_text_decode(tmp_path):
     path = tmp_path / "blues" / os.fsdecode(b"\xff\xfe.wav")
     path.parent.mkdir()
     path.write_bytes(content("wav", 0.5))
@@ -318,7 +318,7 @@ def test_what_ffmpeg_pipes_is_decoded(tmp_path, monkeypatch, stand_in_ffmpeg):
 @pytest.mark.parametrize(
     "lines", ["echo first >&2; echo broken >&2; exit 1", "head -c 9000 sound.au; echo broken >&2; exit 1"]
 )
-def test_an_ffmpeg_that_fails_is_told(stand_in_ffmpeg, lines):
+def test_an_ffmpeg_error_is_reported(stand_in_ffmpeg, lines):
     path = stand_in_ffmpeg(lines)
     with pytest.raises(AudioError, match=r"^cannot be decoded \(ffmpeg: broken\)$"):
         read(path)

@@ -24,21 +24,21 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_track_becomes_the_picture_librosa_would_draw(genres, out, render):
-    code, told, complaints = render()
+    code, printed, complaints = render()
     assert code == 0
     assert complaints == ""
-    assert told.startswith("3 tracks: 3 drawn, 0 fresh already, 0 failed")
-    assert told.count("\n") == 1
+    assert printed.startswith("3 tracks: 3 drawn, 0 fresh already, 0 failed")
+    assert printed.count("\n") == 1
     sources = {"blues/blues.00000": "blues/blues.00000.wav", "blues/b": "blues/cd 2/b.FLAC", "jazz/j": "jazz/j.au"}
     assert pictures(out).keys() == {f"{name}.png" for name in sources}
     for name, source in sources.items():
         y, _ = librosa.load(genres / source, sr=SR)
         expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=SR), ref=np.max, top_db=80)
-        S_db, told = png.read(out / f"{name}.png")
+        S_db, chunk = png.read(out / f"{name}.png")
         assert S_db.shape == expected.shape
         assert np.abs(S_db - expected).max() <= 80 / 510 + 0.01
-        assert told["source"]["name"] == Path(source).name
-        assert told["source"]["size"] == (genres / source).stat().st_size
+        assert chunk["source"]["name"] == Path(source).name
+        assert chunk["source"]["size"] == (genres / source).stat().st_size
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
@@ -52,9 +52,9 @@ def test_pictures_are_as_readable_as_any_new_file(out, render):
 def test_a_second_run_touches_nothing(out, render):
     render()
     before = pictures(out)
-    code, told, complaints = render()
+    code, printed, complaints = render()
     assert (code, complaints) == (0, "")
-    assert told.startswith("3 tracks: 0 drawn, 3 fresh already, 0 failed")
+    assert printed.startswith("3 tracks: 0 drawn, 3 fresh already, 0 failed")
     assert pictures(out) == before
 
 
@@ -99,9 +99,9 @@ def test_a_touched_source_is_not_drawn_again(genres, out, render):
 )  # fmt: skip
 def test_changed_settings_draw_all_again(out, render, flags):
     render()
-    code, told, _ = render(*flags)
+    code, printed, _ = render(*flags)
     assert code == 0
-    assert told.startswith("3 tracks: 3 drawn")
+    assert printed.startswith("3 tracks: 3 drawn")
     for path in out.rglob("*.png"):
         assert about(path)[flags[0][2:].replace("-", "_")] == flags[1]
     assert render(*flags)[1].startswith("3 tracks: 0 drawn, 3 fresh already")
@@ -157,17 +157,17 @@ def test_a_picture_made_elsewhere_is_left_alone(genres, out, render, kind):
         path.write_bytes(b"notes")
     before = path.read_bytes()
     for _ in range(2):
-        code, told, complaints = render()
+        code, printed, complaints = render()
         assert code == 1
-        assert told.startswith("3 tracks: ")
-        assert "1 failed" in told
+        assert printed.startswith("3 tracks: ")
+        assert "1 failed" in printed
         (line,) = lines_about(complaints, genres / "jazz/j.au")
         assert str(path) in line
         assert "force" in line
         assert path.read_bytes() == before
-    code, told, _ = render("--force")
+    code, printed, _ = render("--force")
     assert code == 0
-    assert told.startswith("3 tracks: 3 drawn")
+    assert printed.startswith("3 tracks: 3 drawn")
     assert about(path)["source"]["name"] == "j.au"
 
 
@@ -187,9 +187,9 @@ def test_two_sources_of_one_picture_are_both_named_and_none_drawn(genres, out, r
     if (genres / other).exists():
         pytest.skip("this file system holds the two names to be one")
     put(genres / other, make_sound(seed=6))
-    code, told, complaints = render()
+    code, printed, complaints = render()
     assert code == 1
-    assert told.startswith("5 tracks: 3 drawn, 0 fresh already, 2 failed")
+    assert printed.startswith("5 tracks: 3 drawn, 0 fresh already, 2 failed")
     for path, rival in [(genres / one, genres / other), (genres / other, genres / one)]:
         (line,) = lines_about(complaints, path)
         assert str(rival) in line.removeprefix(f"failed: {path}: ")
@@ -222,9 +222,9 @@ def test_what_cannot_be_drawn_is_listed_and_the_rest_drawn(genres, out, render):
         put(genres / "rock/short.wav", make_sound(0.05)): "0.050 s long, shorter than one window",
         put(genres / "rock/nan.wav", nan_sound(), subtype="FLOAT"): "first at 0.500 s",
     }
-    code, told, complaints = render()
+    code, printed, complaints = render()
     assert code == 1
-    assert told.startswith("9 tracks: 3 drawn, 0 fresh already, 6 failed")
+    assert printed.startswith("9 tracks: 3 drawn, 0 fresh already, 6 failed")
     assert len(complaints.splitlines()) == len(bad)
     for path, why in bad.items():
         (line,) = lines_about(complaints, path)
@@ -247,17 +247,17 @@ def test_values_too_large_to_square_are_refused(genres, out, render):
 def test_a_dangling_link_is_one_failure(genres, out, render):
     link = genres / "jazz/gone.wav"
     link.symlink_to("nowhere.wav")
-    code, told, complaints = render()
-    assert (code, told[:18]) == (1, "4 tracks: 3 drawn,")
+    code, printed, complaints = render()
+    assert (code, printed[:18]) == (1, "4 tracks: 3 drawn,")
     assert len(lines_about(complaints, link)) == 1
 
 
 def test_silence_is_drawn_at_the_lowest_level_and_noted(genres, out, render):
     path = put(genres / "jazz/silent.wav", np.zeros(SR))
     for status in "4 drawn, 0 fresh", "0 drawn, 4 fresh":
-        code, told, complaints = render()
+        code, printed, complaints = render()
         assert code == 0
-        assert status in told
+        assert status in printed
         (line,) = lines_about(complaints, path)
         assert line.startswith("note: ")
         assert "silent" in line
@@ -296,9 +296,9 @@ def test_a_source_that_goes_bad_keeps_its_earlier_picture(genres, out, render, m
     monkeypatch.setattr(audio, "decode", meanwhile)
     if how == "damaged":
         put(source, b"no audio" * 1000)
-    code, told, complaints = render()
+    code, printed, complaints = render()
     assert code == 1
-    assert told.startswith("3 tracks: 0 drawn, 2 fresh already, 1 failed")
+    assert printed.startswith("3 tracks: 0 drawn, 2 fresh already, 1 failed")
     (line,) = lines_about(complaints, source)
     assert "its earlier picture is kept" in line
     assert pictures(out) == before
@@ -317,8 +317,8 @@ def make_task(path, out, force=False):
 
 def test_a_track_drawn_apart_is_drawn_or_blamed(tmp_path):
     good = put(tmp_path / "g/good.wav")
-    found = workers.call_in_process(batch.draw, make_task(good, tmp_path / "out"))
-    assert found == batch.Result(make_task(good, None)[0], "drawn")
+    result = workers.call_in_process(batch.draw, make_task(good, tmp_path / "out"))
+    assert result == batch.Result(make_task(good, None)[0], "drawn")
     assert about(tmp_path / "out/g/good.png")["source"]["name"] == "good.wav"
     lost = workers.call_in_process(batch.draw, make_task(PoisonPath(put(tmp_path / "g/bad.wav")), tmp_path / "out"))
     assert isinstance(lost, workers.TaskFailed)
@@ -359,9 +359,9 @@ def test_a_full_disk_loses_nothing_and_leaves_nothing(genres, out, render, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", save)
-        code, told, complaints = render("--top-db", 60)
+        code, printed, complaints = render("--top-db", 60)
     assert code == 1
-    assert told.startswith("4 tracks: 0 drawn, 0 fresh already, 4 failed")
+    assert printed.startswith("4 tracks: 0 drawn, 0 fresh already, 4 failed")
     assert complaints.count("No space left on device") == 4
     assert complaints.count("its earlier picture is kept") == 3
     assert pictures(out) == before
@@ -378,6 +378,7 @@ def test_leftovers_of_killed_runs_are_cleared_once_old(out, render):
     assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_run_leaves_whole_pictures_and_the_next_does_the_rest(tmp_path, jobs):

@@ -63,10 +63,10 @@ def test_a_reader_that_left_is_no_error():
     process = run_python("def main(argv):\n    while True: print('line')")
     process.stdout.readline()
     process.stdout.close()
-    told = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=20) == 141
-    assert told == ""
+    assert errors == ""
 
 
 def test_names_the_terminal_cannot_show_are_escaped():

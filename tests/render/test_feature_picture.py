@@ -52,6 +52,7 @@ def test_a_features_picture_reads_back_within_half_a_level_of_each_band(chords, 
     assert row == len(values)
 
 
+@pytest.mark.slow
 def test_features_train_and_predict_like_any_picture(chords, tmp_path, capsys):
     for number in range(3, 8):
         for genre in ("blues", "jazz"):
@@ -62,11 +63,11 @@ def test_features_train_and_predict_like_any_picture(chords, tmp_path, capsys):
     flags = ["--epochs", "1", "--size", "32", "--threads", "1", "--device", "cpu"]
     assert train.main(["--data", data, "--out", run, *flags]) == 0
     capsys.readouterr()
-    found = []
+    probabilities = []
     for path in (f"{images}/jazz/a.png", str(chords / "jazz" / "a.wav")):
         assert predict.main([run, path, "--json", "--device", "cpu"]) == 0
-        found.append(json.loads(capsys.readouterr().out)[0]["probabilities"])
-    assert found[0] == pytest.approx(found[1], abs=1e-6), "audio is drawn as features too"
+        probabilities.append(json.loads(capsys.readouterr().out)[0]["probabilities"])
+    assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-6), "audio is drawn as features too"
 
 
 def test_silence_has_features_and_no_warnings(tmp_path, draw_here, recwarn):

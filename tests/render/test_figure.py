@@ -12,6 +12,7 @@ from tests.render.conftest import SR, make_chord
 from vision.data.images import load
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mel", "features"])
 def test_figures_are_drawn_fresh_and_refused_by_vision(chords, tmp_path, capsys, request, kind):
     if kind == "features":  # once through workers is enough

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "flags, told",
+    "flags, message",
     [
         (("--hop-length", 4096), "--hop-length 4096: expected from 1 to n_fft (2048)"),
         (("--n-mels", 0), "--n-mels 0: expected"),
@@ -31,16 +31,16 @@ ROOT = Path(__file__).parents[2]
         (("--cmap", "magna"), "--cmap magna: expected a colormap"),
     ],
 )
-def test_wrong_settings_are_one_line_before_anything_is_done(out, render, flags, told):
+def test_wrong_settings_are_one_line_before_anything_is_done(out, render, flags, message):
     code, printed, complaints = render(*flags)
     assert (code, printed) == (2, "")
-    assert complaints.startswith(f"error: {told}")
+    assert complaints.startswith(f"error: {message}")
     assert complaints.count("\n") == 1
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    "names, told",
+    "names, message",
     [
         (None, "no such folder"),
         ([], "no audio file"),
@@ -50,7 +50,7 @@ def test_wrong_settings_are_one_line_before_anything_is_done(out, render, flags,
     ],
     ids=str,
 )
-def test_a_folder_without_tracks_is_one_line(tmp_path, out, render, names, told):
+def test_a_folder_without_tracks_is_one_line(tmp_path, out, render, names, message):
     folder = tmp_path / "other"
     if names is not None:
         folder.mkdir()
@@ -59,7 +59,7 @@ def test_a_folder_without_tracks_is_one_line(tmp_path, out, render, names, told)
     code, printed, complaints = render(genres=folder)
     assert (code, printed) == (2, "")
     assert complaints.startswith(f"error: {folder}: ")
-    assert told in complaints
+    assert message in complaints
     assert complaints.count("\n") == 1
     assert not out.exists()
 
@@ -77,7 +77,7 @@ def test_empty_genres_and_stray_files_are_noted(genres, out, render):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that are not UTF-8")
-def test_names_that_are_no_text_are_drawn_and_told(tmp_path):
+def test_names_that_are_not_valid_text_are_drawn_and_reported(tmp_path):
     name = os.fsdecode(b"\xff\xfe")
     put(tmp_path / "genres/g/a.wav").rename(tmp_path / f"genres/g/{name}.wav")
     put(tmp_path / f"genres/g/{name} bad.wav", b"no audio at all")
@@ -101,10 +101,10 @@ def test_progress_in_a_log_has_no_carriage_returns(render, monkeypatch):
     assert "\r" not in complaints
 
 
-def test_the_picture_says_the_flags_it_was_drawn_with(out, render):
+def test_the_picture_stores_the_flags_it_was_drawn_with(out, render):
     render("--n-fft", 1024, "--hop-length", 300, "--fmin", 20)
-    told = json.loads(Image.open(out / "jazz/j.png").text[png.CHUNK])
-    assert Settings.from_dict(told) == Settings(n_fft=1024, hop_length=300, fmin=20.0)
+    chunk = json.loads(Image.open(out / "jazz/j.png").text[png.CHUNK])
+    assert Settings.from_dict(chunk) == Settings(n_fft=1024, hop_length=300, fmin=20.0)
 
 
 def test_render_imports_no_torch_and_no_vision():
@@ -118,8 +118,8 @@ def test_render_imports_no_torch_and_no_vision():
 @pytest.mark.parametrize("under", ["file", "file/out", "file/a/b"])
 def test_an_output_that_cannot_be_is_one_line(tmp_path, render, under):
     put(tmp_path / "file", b"mine")
-    code, told, complaints = render(out=tmp_path / under)
-    assert (code, told) == (2, "")
+    code, printed, complaints = render(out=tmp_path / under)
+    assert (code, printed) == (2, "")
     assert complaints.startswith("error: ")
     assert complaints.count("\n") == 1
     assert str(tmp_path / under) in complaints
@@ -138,8 +138,8 @@ def test_wrong_kinds(tmp_path, capsys):
 )
 def test_flags_that_make_no_sense_are_one_line(tmp_path, genres, capsys, flags):
     assert main([str(genres), "-o", str(tmp_path / "out"), *flags]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert told.err.count("\n") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
     assert not list((tmp_path / "out").rglob("*.png"))

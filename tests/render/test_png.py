@@ -48,12 +48,12 @@ def test_a_picture_gives_back_its_levels_and_settings(tmp_path, shape, top_db, c
     kept = S_db.copy()
     about = write(path, S_db, top_db, cmap)
     np.testing.assert_array_equal(S_db, kept, err_msg="the caller's array was changed")
-    again, told = png.read(path)
+    again, about_read = png.read(path)
     assert again.dtype == np.float32
     assert again.shape == shape
     assert np.abs(again - S_db).max() <= top_db / 510 * 1.001
-    assert told == about
-    assert Settings.from_dict(told) == Settings(top_db=top_db)
+    assert about_read == about
+    assert Settings.from_dict(about_read) == Settings(top_db=top_db)
 
 
 @pytest.mark.parametrize("vmin, vmax", [(-80.0, 0.0), (-1.0, 0.0), (0.0, 5.0)])
@@ -106,11 +106,11 @@ def test_the_chunk_tells_settings_and_source_whatever_its_name(tmp_path, name):
     path = tmp_path / "a.png"
     source = SOURCE | {"name": name}
     about = write(path, make_db(), source=source)
-    _, told = png.read(path)
-    assert told == about
-    assert told["source"] == source
+    _, about_read = png.read(path)
+    assert about_read == about
+    assert about_read["source"] == source
     wanted = {"kind", "sr", "n_fft", "hop_length", "n_mels", "fmin", "fmax", "ref", "vmin", "vmax", "version", "cmap"}
-    assert told.keys() >= wanted
+    assert about_read.keys() >= wanted
 
 
 def test_a_failing_write_leaves_the_old_picture(tmp_path):

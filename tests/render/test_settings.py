@@ -39,8 +39,8 @@ def test_an_empty_band_of_frequencies_is_refused(fmax):
 
 @pytest.mark.parametrize("settings", [*SETTINGS, Settings(offset=1.5, duration=2.0)], ids=as_id)
 def test_settings_survive_json(settings):
-    told = json.loads(json.dumps(settings.to_dict() | {"version": "x", "source": {}}))
-    assert Settings.from_dict(told) == settings
+    values = json.loads(json.dumps(settings.to_dict() | {"version": "x", "source": {}}))
+    assert Settings.from_dict(values) == settings
 
 
 @pytest.mark.parametrize("values", [{"n_fft": "2048"}, {"n_mels": None}, {"top_db": [80]}, {"hop_length": 0}])

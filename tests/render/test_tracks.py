@@ -56,7 +56,7 @@ def test_links_that_lead_back_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names, root, told",
+    "names, root, message",
     [
         ([], "missing", "no such folder"),
         (["genres.wav"], "genres.wav", "is a file"),
@@ -66,9 +66,9 @@ def test_links_that_lead_back_end(tmp_path):
         (["genres/blues/a.PNG", "genres/jazz/b.jpg"], "genres", "2 pictures and no audio.*python -m vision.split"),
     ],
 )
-def test_a_root_without_tracks_says_what_was_found(tmp_path, names, root, told):
+def test_a_root_without_tracks_is_an_error_that_says_what_it_holds(tmp_path, names, root, message):
     make_files(tmp_path, names)
-    with pytest.raises(MelvisionError, match=told) as caught:
+    with pytest.raises(MelvisionError, match=message) as caught:
         find_tracks(tmp_path / root)
     assert str(tmp_path / root) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -22,19 +22,19 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals and se
 
 
 @pytest.mark.parametrize(
-    "hang, told",
+    "hang, reason",
     [
-        ((sum, itertools.repeat(1)), "took over 1 s of CPU time; stopped"),  # deaf: it holds Python's lock
+        ((sum, itertools.repeat(1)), "took over 1 s of CPU time; stopped"),  # it holds the GIL all the time
         ((time.sleep, 1000), "took over 2 s; stopped"),
     ],
     ids=["endless loop", "endless wait"],
 )
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_task_that_hangs_costs_only_itself(tmp_path, hang, told, jobs):
+def test_a_task_that_hangs_costs_only_itself(tmp_path, hang, reason, jobs):
     limits = Limits(cpu_seconds=1.0, wall_seconds=2.0 if hang[0] is time.sleep else 60.0)
     hang = note_and, tmp_path / "tries", *hang
-    found = run_tasks((double, 1), hang, *[(double, x) for x in range(20)], jobs=jobs, limits=limits)
-    assert found == [2, TaskFailed(told), *range(0, 40, 2)]
+    results = run_tasks((double, 1), hang, *[(double, x) for x in range(20)], jobs=jobs, limits=limits)
+    assert results == [2, TaskFailed(reason), *range(0, 40, 2)]
     assert (tmp_path / "tries").read_text() == "tried\n", "a task that ran into a time limit is not tried again"
 
 
@@ -46,10 +46,10 @@ def test_the_time_limits_are_a_task_s_own():
 
 @pytest.mark.parametrize("glutton", [(eat,), (bytearray, 1 << 45)], ids=["bit by bit", "at once"])
 def test_a_task_that_allocates_without_bound_costs_only_itself(glutton):
-    found = run_tasks((double, 1), glutton, *[(double, x) for x in range(20)], jobs=2, limits=SMALL)
-    assert found[:1] + found[2:] == [2, *range(0, 40, 2)]
-    assert found[1].reason.startswith("stopped by MemoryError")
-    assert "\n" not in found[1].reason
+    results = run_tasks((double, 1), glutton, *[(double, x) for x in range(20)], jobs=2, limits=SMALL)
+    assert results[:1] + results[2:] == [2, *range(0, 40, 2)]
+    assert results[1].reason.startswith("stopped by MemoryError")
+    assert "\n" not in results[1].reason
 
 
 class GluttonPath(type(Path())):
@@ -59,7 +59,7 @@ class GluttonPath(type(Path())):
         eat()
 
 
-def test_a_track_that_allocates_without_bound_is_told_what_to_do(tmp_path):
+def test_a_track_that_allocates_without_bound_fails_with_advice(tmp_path):
     track = tracks.Track("g", "a", GluttonPath(tmp_path / "a.wav"))
     task = (track, tmp_path, Settings(), "magma", png.palette("magma"))
     assert call_in_process(batch.draw, task, SMALL) == batch.Result(
@@ -68,20 +68,20 @@ def test_a_track_that_allocates_without_bound_is_told_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "death, told",
+    "death, reason",
     [((os._exit, 7), "exit code 7"), ((os.abort,), "SIGABRT"), ((signal.raise_signal, signal.SIGSEGV), "SIGSEGV")],
     ids=str,
 )
-def test_a_task_that_kills_its_worker_is_blamed_after_a_second_try(death, told):
-    found = run_tasks((double, 1), death, (double, 2))
-    assert found == [2, TaskFailed(f"crashed the worker while decoding it ({told})", retry=True), 4]
+def test_a_task_that_kills_its_worker_is_blamed_after_a_second_try(death, reason):
+    results = run_tasks((double, 1), death, (double, 2))
+    assert results == [2, TaskFailed(f"crashed the worker while decoding it ({reason})", retry=True), 4]
 
 
 def test_an_exception_is_one_line_and_costs_only_itself():
-    found = run_tasks((double, 1), (int, "two\nlines"), (double, 2))
-    assert found[::2] == [2, 4]
-    assert found[1].reason.startswith("stopped by ValueError: invalid literal")
-    assert "\n" not in found[1].reason
+    results = run_tasks((double, 1), (int, "two\nlines"), (double, 2))
+    assert results[::2] == [2, 4]
+    assert results[1].reason.startswith("stopped by ValueError: invalid literal")
+    assert "\n" not in results[1].reason
 
 
 def test_what_a_decoder_prints_is_no_result(capfd):
@@ -103,6 +103,7 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda end: end.name)
 @pytest.mark.parametrize("how", ["asleep", "in an endless loop"])
@@ -111,7 +112,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path, end, how):
         "import pathlib\nfrom tests.render import tasks\n"
         f"from render import worker_process, workers\n"
         f"task = pathlib.Path({str(tmp_path)!r}), {how!r}\n"
-        f"list(workers.run(tasks.hang_with_a_child, [task] * 2, 2, limits=worker_process.Limits(cpu_seconds=2.0)))\n"
+        f"list(workers.run(tasks.hang_with_a_child, [task] * 2, 2, limits=worker_process.Limits(cpu_seconds=1.0)))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, "-c", lines], env=environment, stderr=subprocess.DEVNULL)

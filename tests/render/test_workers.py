@@ -29,10 +29,10 @@ def test_every_task_is_done_once_in_processes_of_their_own(tmp_path, jobs):
 
 
 def test_results_come_as_they_are_done(tmp_path):
-    found = workers.run(call, [(after, tmp_path / "flag", double, 1), (double, 2), (double, 3)], 2)
-    assert list(itertools.islice(found, 2)) == [(1, 4), (2, 6)]
+    results = workers.run(call, [(after, tmp_path / "flag", double, 1), (double, 2), (double, 3)], 2)
+    assert list(itertools.islice(results, 2)) == [(1, 4), (2, 6)]
     (tmp_path / "flag").touch()
-    assert list(found) == [(0, 2)]
+    assert list(results) == [(0, 2)]
 
 
 def test_no_task_is_no_process():
@@ -41,8 +41,8 @@ def test_no_task_is_no_process():
 
 def test_a_worker_killed_by_accident_costs_a_retry(tmp_path):
     good = [(double, x) for x in range(20)]
-    found = run_tasks(*good, (die_once, tmp_path / "flag"), *good)
-    assert found == [*range(0, 40, 2), "alive", *range(0, 40, 2)]
+    results = run_tasks(*good, (die_once, tmp_path / "flag"), *good)
+    assert results == [*range(0, 40, 2), "alive", *range(0, 40, 2)]
 
 
 def test_a_run_that_is_left_early_leaves_no_process():
@@ -106,6 +106,7 @@ def names(out):
     return {path.stem for path in out.rglob("*.png")}
 
 
+@pytest.mark.slow
 def test_shards_draw_a_folder_together(tmp_path, nine_tracks, capsys):
     before = set()
     for i in 1, 2, 3:
@@ -118,10 +119,10 @@ def test_shards_draw_a_folder_together(tmp_path, nine_tracks, capsys):
 
 def test_rivals_in_two_shards_are_both_listed(tmp_path, nine_tracks, capsys):
     (nine_tracks / "g0/0.flac").write_bytes(b"whatever")  # beside 0.wav: one picture for both
-    told = ""
+    errors = ""
     for i in 1, 2:
         main([str(nine_tracks), "-o", str(tmp_path / "out"), "--shard", f"{i}/2"])
-        told += capsys.readouterr().err
-    rivals = [line.split(": ")[1] for line in sorted(told.splitlines())]
+        errors += capsys.readouterr().err
+    rivals = [line.split(": ")[1] for line in sorted(errors.splitlines())]
     assert rivals == [f"{nine_tracks}/g0/0.flac", f"{nine_tracks}/g0/0.wav"]
     assert names(tmp_path / "out") == set("12345678")
