@@ -38,7 +38,7 @@ def test_a_checkpoint_of_format_3_is_read(tmp_path, config, track_seconds):
     loaded, again = checkpoint.load(tmp_path)
     assert again == spec
     x = torch.rand(3, 1, 32, 32)
-    assert torch.equal(loaded(x), model(x))
+    assert torch.allclose(loaded(x), model(x), atol=1e-6)  # other memory formats, other last bits
     checkpoint.save(tmp_path / "new.pt", loaded, again)
     assert checkpoint.load(tmp_path / "new.pt")[1] == spec
 
