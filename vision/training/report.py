@@ -135,7 +135,9 @@ def write_pooled(out: Path, result: PooledResult) -> str:
         "headline": result.headline,
         "note": result.note,
         "confusion_plot": confusion_plot,
-        "report": text,
+        "lines": result.lines,
+        "scores": pooled,
+        "genre_rows": genre_rows(y, probabilities, result.classes),
         "about": json.dumps(result.about, indent=1),
     }
     html.write_page(out / run_files.PAGE, "pooled.html", context)
