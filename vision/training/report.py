@@ -206,8 +206,8 @@ def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image
     plain, highlighted : PIL.Image.Image
         RGB.
     """
-    x = x.numpy()
-    pixels = png.palette("magma")[x[0]] if len(x) == 1 else x.transpose(1, 2, 0)
+    values = x.numpy()
+    pixels = png.palette("magma")[values[0]] if len(values) == 1 else values.transpose(1, 2, 0)
     dimmed = pixels * (DARKEST + (1 - DARKEST) * saliency[..., None])
     return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(dimmed.round().astype(np.uint8))
 
