@@ -50,9 +50,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, atomically."""
-    # Names may be of any script, and the font covers few: a missing glyph is drawn as a box, without a warning.
+    # Names may be of any script, and the font covers few: a missing glyph is drawn as a box, without a warning. On a
+    # busy machine matplotlib also warns of a legend that took long to place.
     with warnings.catch_warnings(), atomic.replacing(path) as file:
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font|Creating legend with loc")
         figure.savefig(file, format="png")
 
 
