@@ -250,14 +250,14 @@ def unknown_operator(model):
 
 
 REFUSED = [
-    (elsewhere, "keeps weights in another file"),
-    (elsewhere_inside, "keeps weights in another file"),
+    (elsewhere, "stores weights in another file"),
+    (elsewhere_inside, "stores weights in another file"),
     (lambda model: model.ClearField("metadata_props"), "was not exported by melvision"),
     (lambda model: model.graph.node[0].__setattr__("domain", "evil.example\n"), "operators of 'evil.example"),
     (lambda model: model.graph.ClearField("node"), "is no ONNX file or damaged"),
     (lambda model: model.graph.ClearField("initializer"), "ONNX Runtime cannot use it"),
     (unknown_operator, "ONNX Runtime cannot use it"),
-    (set_metadata("format", "3"), "was not exported by this version"),
+    (set_metadata("format", "3"), "was exported by another version"),
     (set_metadata("spec", "[" * 100_000), "its spec is damaged"),
     (set_metadata("spec", "[]"), "its spec is damaged"),
     (set_metadata("models", "many"), "its spec is damaged"),
@@ -270,7 +270,7 @@ REFUSED = [
     (set_spec(render={"sr": 1}), "its spec is damaged (sr=1"),
     (set_spec(size=64), "its graph does not fit its spec"),
     (set_spec(size=1 << 40), "its spec is damaged (size)"),
-    (set_spec(classes=["one"]), "not a row of genres"),
+    (set_spec(classes=["one"]), "expected a row of genres"),
 ]
 
 
