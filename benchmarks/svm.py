@@ -17,7 +17,6 @@ network, once on plain ones. The folds are those of `vision.crossval`.
 """
 
 import argparse
-import csv
 import sys
 from collections import Counter, defaultdict
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from render.cli import command
 from render.errors import MelvisionError
+from vision.data.csv_files import read_csv
 from vision.splits.folder import read_rows
 from vision.splits.groups import look_up, read_list
 from vision.splits.keys import track_key
@@ -40,8 +40,7 @@ COEFFICIENTS, BANDS, MODULATED, RATES = 24, 32, 8, 12
 def read_table(path):
     """The track (genre, key) of each row, and its features, (n_rows, n_features)."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
         names = [name for name in rows[0] if name not in ("filename", "length", "label")]
         features = np.array([[float(row[name]) for name in names] for row in rows])
         return [(row["label"].casefold(), track_key(row["filename"])) for row in rows], features
@@ -84,9 +83,9 @@ def predict(model, features, tracks):
 
 def score_line(name, correct, n):
     """An accuracy and its interval as a line of text."""
-    from scipy.stats import binomtest
+    from vision.reports.metrics import wilson_interval
 
-    low, high = binomtest(correct, n).proportion_ci(method="wilson")
+    low, high = wilson_interval(correct, n)
     return f"{name}: accuracy {correct / n:.1%} ({correct} of {n} tracks, 95 % interval {low:.1%} to {high:.1%})"
 
 
@@ -199,8 +198,9 @@ def read_pictures(folder, classes=None):
 
 def score_split(args):
     """Train on the train pictures, score the others and print."""
+    from vision.reports.metrics import mean_and_interval
+    from vision.reports.tables import summary_line
     from vision.splits.leaks import train_splits
-    from vision.training.report import mean_line, spread
 
     folders, sets, classes = train_splits(args.data), {}, None
     for split, folder in folders.items():
@@ -218,7 +218,7 @@ def score_split(args):
                 right(features, y, some_of(side == "train", y, share, seed), side == "dev").mean() for seed in range(5)
             ]
             n = int(some_of(side == "train", y, share, 0).sum())
-            print(f"  {n} train tracks: dev {mean_line('5 draws', spread(scores))}", flush=True)
+            print(f"  {n} train tracks: dev {summary_line('5 draws', mean_and_interval(scores))}", flush=True)
 
 
 def some_of(train, y, share, seed):
@@ -232,9 +232,10 @@ def some_of(train, y, share, seed):
 
 def score_folds(args):
     """Score on the folds of ``vision.crossval`` and print."""
+    from vision.reports.metrics import mean_and_interval
+    from vision.reports.tables import summary_line
     from vision.splits.folds import make_folds
     from vision.splits.groups import read_groups
-    from vision.training.report import mean_line, spread
 
     groups = read_groups(args.groups) if args.groups else {}
     pictures = read_pictures(args.source)
@@ -246,7 +247,7 @@ def score_folds(args):
         for name, scores in accuracies.items():
             scores += [right(features[name], y, *pair).mean() for pair in pairs]
     for name, scores in accuracies.items():
-        print(mean_line(f"{name} ({features[name].shape[1]}), {args.folds} folds", spread(scores)))
+        print(summary_line(f"{name} ({features[name].shape[1]}), {args.folds} folds", mean_and_interval(scores)))
 
 
 def get_parser():

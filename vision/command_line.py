@@ -1,6 +1,7 @@
-"""Flags that several commands of vision share. Imports neither torch nor numpy, so ``--help`` is quick."""
+"""What several commands of vision share. Imports neither torch nor numpy, so ``--help`` is quick."""
 
 import argparse
+import sys
 
 DEVICE_HELP = "cuda, mps or cpu (default: the first that is available)"
 
@@ -16,3 +17,8 @@ def add_device_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, h
         Its help text.
     """
     parser.add_argument("--device", default="auto", help=help)
+
+
+def show_progress(line: str) -> None:
+    """Print a line that the library gave to ``progress=``; notes and failures go to standard error."""
+    print(line, file=sys.stderr if line.startswith(("note: ", "failed: ")) else sys.stdout, flush=True)

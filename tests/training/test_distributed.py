@@ -191,13 +191,13 @@ def reading(arguments, folder, *hosts):
     rank = int(os.environ["RANK"])
     if hosts:
         os.environ["GROUP_RANK"] = str(hosts[rank])
-    decoded, load = [], dataset.load
+    decoded, attempt = [], dataset._attempt
 
-    def noted(path):
+    def noted(path, preprocessor):
         decoded.append(str(path))
-        return load(path)
+        return attempt(path, preprocessor)
 
-    dataset.load = noted
+    dataset._attempt = noted
     code = train.main(arguments)
     (folder / f"decoded{rank}.json").write_text(json.dumps(decoded))
     return code
@@ -210,7 +210,7 @@ def test_each_picture_is_decoded_once_a_host(data, tmp_path, together, hosts):
     assert sorted(one) == sorted(map(str, data.rglob("*.png")))
     assert other == (one if hosts == [0, 1] else [])
     about = json.loads((tmp_path / "run" / "config.json").read_text())
-    sets, _, _ = run.read_data(TrainConfig(**about["config"]))
+    sets, _ = run.read_data(TrainConfig(**about["config"]))
     assert about["pictures"] == run.fingerprint(sets), "the same as one process reads"
     assert not list((tmp_path / "run").glob(".*")), "nothing is left of the files between the processes"
 

@@ -241,7 +241,7 @@ def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0
     told = capsys.readouterr()
-    assert "30 of 36 tracks were trained on" in told.err
+    assert "30 of 36 tracks are in the training set" in told.err
     assert "n = 36" in told.out
     assert len(rows_of(tmp_path / "all.csv")) == 36
 
@@ -366,7 +366,7 @@ def test_predictions_do_not_depend_on_batch_or_order(trained):
     together = {found.path: found.p for found in predictor.predict(paths)}
     for path in reversed(paths[::5]):
         alone = predictor.predict(path)
-        assert np.abs(alone.probabilities - together[path]).max() < 1e-5
+        assert np.abs(alone.p - together[path]).max() < 1e-5
 
 
 def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
@@ -384,6 +384,8 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path / "3.png")]) == 0
     assert "cut by its own edges" in capsys.readouterr().err
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("cut by its own edges") == 4, "an answer does not depend on the other files"
+    assert predict.main([str(trained / "run"), str(tmp_path), "--learn-margins"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4
@@ -564,7 +566,7 @@ def test_device_choice(monkeypatch, cuda, mps, expected):
     assert pick_device().type == expected
     assert pick_device("cpu").type == "cpu"
     if not mps:
-        with pytest.raises(ValueError, match="--device mps"):
+        with pytest.raises(ValueError, match="device='mps'"):
             pick_device("mps")
 
 

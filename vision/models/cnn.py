@@ -1,5 +1,7 @@
 """Networks: pictures (B, C, H, W) to logits (B, n_classes)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -9,16 +11,18 @@ VGG_WIDTHS = [64, "M", 128, "M", 256]
 DENSE_WIDTHS = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
 
 
-def conv(inputs, outputs, kernel=3, stride=1, pool=1):
+def conv(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, pool: int | tuple[int, int] = 1
+) -> list[nn.Module]:
     """Convolution, batch norm (Ioffe and Szegedy, 2015), ReLU and max pooling, as a list of layers."""
-    # No bias: batch norm takes it out again.
+    # No bias: batch norm subtracts it again.
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
-    # The largest of what is above zero is what is above zero of the largest, and takes a fourth of the work.
+    # Max pooling and ReLU can be exchanged; pooling first leaves a quarter of the values for ReLU.
     pooling = [] if pool == 1 else [nn.MaxPool2d(pool)]
     return [*layers, *pooling, nn.ReLU(inplace=True)]
 
 
-def make_layers(widths, channels):
+def make_layers(widths: Sequence[int | str], channels: int) -> nn.Sequential:
     """The convolutions of a VGG: 3x3 for each width, halving by max pooling after each that an "M" follows."""
     layers = []
     for width, after in zip(widths, [*widths[1:], None], strict=True):
@@ -29,29 +33,30 @@ def make_layers(widths, channels):
 
 
 class VGG(nn.Module):
-    """A small VGG that ends in the mean and the maximum over all places.
+    """A small VGG that ends in global average and global max pooling.
 
     After Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
     Recognition" (2015): 3x3 convolutions between halvings. Narrower, because a few hundred tracks
-    are few. The first layer is 5x5 and thins out by two: full resolution cost most of the time and
-    gave nothing. Pooling over the picture (Lin, Chen and Yan, 2014) says what occurs, not where.
+    are few. The first layer is 5x5 with a stride of two: full resolution took most of the time and
+    gained nothing. Global pooling (Lin, Chen and Yan, 2014) keeps what occurs and drops where.
     """
 
-    def __init__(self, n_classes, *, channels, size, dropout):
+    def __init__(self, n_classes: int, *, channels: int, size: int, dropout: float):
         super().__init__()
         self.features = nn.Sequential(*conv(channels, 32, 5, 2, pool=2), *make_layers(VGG_WIDTHS, 32))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * VGG_WIDTHS[-1], n_classes))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, (B, n_classes), of pictures, (B, channels, H, W)."""
         x = self.features(x)
         # amax, not adaptive max pooling: that one is silently wrong in some releases on MPS.
         return self.classifier(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
 
 
 class DenseVGG(nn.Module):
-    """A VGG that ends as the original does, in dense layers over all places: the classic recipe's."""
+    """A VGG that ends as the original does, in dense layers over all positions: the model of the classic recipe."""
 
-    def __init__(self, n_classes, *, channels, size, dropout):
+    def __init__(self, n_classes: int, *, channels: int, size: int, dropout: float):
         super().__init__()
         self.features = make_layers(DENSE_WIDTHS, channels)
         places = (size // 2 ** DENSE_WIDTHS.count("M")) ** 2
@@ -63,12 +68,13 @@ class DenseVGG(nn.Module):
             nn.Linear(256, n_classes),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, (B, n_classes), of pictures, (B, channels, H, W)."""
         return self.classifier(self.features(x))
 
 
-def cnn2(n_classes, *, channels, size, dropout):
-    """Two convolution blocks with dropout and a dense layer of 128: many tutorials' network."""
+def cnn2(n_classes: int, *, channels: int, size: int, dropout: float) -> nn.Sequential:
+    """Two convolution blocks with dropout and a dense layer of 128, as in many tutorials."""
     layers = []
     for inputs, outputs in ((channels, 32), (32, 64)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(inplace=True), nn.Dropout(0.25)]
@@ -76,7 +82,7 @@ def cnn2(n_classes, *, channels, size, dropout):
     return nn.Sequential(*layers, *dense, nn.Linear(128, n_classes))
 
 
-def cnn3(n_classes, *, channels, size, dropout):
+def cnn3(n_classes: int, *, channels: int, size: int, dropout: float) -> nn.Sequential:
     """Three convolution blocks and a dense layer of 128, all with batch norm, and dropout before the last layer."""
     layers = []
     for inputs, outputs in ((channels, 32), (32, 64), (64, 128)):
@@ -92,14 +98,15 @@ class CRNN(nn.Module):
     After Choi et al., "Convolutional Recurrent Neural Networks for Music Classification" (2017).
     """
 
-    def __init__(self, n_classes, *, channels, size, dropout):
+    def __init__(self, n_classes: int, *, channels: int, size: int, dropout: float):
         super().__init__()
         layers = [*conv(channels, 32, pool=2), *conv(32, 64, pool=(4, 2)), *conv(64, 128, pool=(4, 2))]
         self.features = nn.Sequential(*layers)
         self.gru = nn.GRU(128, 64, batch_first=True, bidirectional=True)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(128, n_classes))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, (B, n_classes), of pictures, (B, channels, H, W)."""
         steps = self.features(x).mean(dim=2).transpose(1, 2)  # (B, time, channels)
         return self.classifier(self.gru(steps)[0].mean(dim=1))
 

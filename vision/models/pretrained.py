@@ -1,53 +1,75 @@
-"""Classification networks of torchvision, with or without the weights that others trained."""
+"""Classification networks of torchvision, with or without pretrained weights."""
 
 import inspect
 
+import torch
 from torch import nn
 
+from render.errors import MelvisionError, ParameterError
 from vision.models.cnn import MODELS
 
 
 class GrayToRGB(nn.Module):
-    """One of torchvision's networks, which take three channels, for pictures of one or three."""
+    """Feeds pictures of one channel, or of three, to a network that takes three.
 
-    def __init__(self, net):
+    Parameters
+    ----------
+    net : nn.Module
+        Pictures (B, 3, H, W) to logits.
+    """
+
+    def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the network's logits of pixels, shape (B, 1 or 3, H, W); one channel is repeated."""
         return self.net(x.expand(-1, 3, -1, -1))
 
 
-def torchvision_model(name, n_classes, *, weights=None, dropout=None):
-    """One of torchvision's classification networks, by name; arguments as for `build`.
+def torchvision_model(
+    name: str, n_classes: int, *, weights: str | None = None, dropout: float | None = None
+) -> GrayToRGB:
+    """One of torchvision's classification networks.
 
-    Pretrained ``weights`` are those of all layers but the last, which is new.
+    Parameters
+    ----------
+    name : str
+        As torchvision calls it, such as ``"resnet18"``.
+    n_classes : int
+        Genres.
+    weights : str, optional
+        Pretrained weights, as torchvision calls them, or ``"DEFAULT"``: for all layers but the last, which is new.
+    dropout : float, in [0, 1), optional
+        Where the network has dropout.
 
     Raises
     ------
-    ValueError
+    MelvisionError
         When there is no such network or no such weights, or they cannot be downloaded.
     """
     from torchvision import models
 
     if name not in models.list_models(module=models):
-        raise ValueError(f"no such model; expected one of {', '.join(MODELS)}, or torchvision's, such as resnet18")
+        raise ParameterError("model", name, f"one of {', '.join(MODELS)}, or a torchvision model such as resnet18")
     builder = inspect.signature(models.get_model_builder(name)).parameters
     options = {"num_classes": n_classes}
-    # Two old networks have a second, auxiliary answer, and slow initial weights.
+    # Two old networks have an auxiliary classifier, and are slow to initialise.
     options |= {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     if dropout is not None and ("dropout" in builder or name.startswith(("vgg", "alexnet", "efficientnet", "mobile"))):
         options["dropout"] = dropout
     net = models.get_model(name, **options)
     if weights:
         try:
-            found = models.get_model_weights(name)[weights]
+            pretrained = models.get_model_weights(name)[weights]
         except KeyError:
-            raise ValueError(f"torchvision has no weights {weights} for it; try DEFAULT") from None
+            raise MelvisionError(
+                f"weights {weights}: torchvision has none of this name for {name}; try DEFAULT"
+            ) from None
         try:
-            trained = found.get_state_dict(progress=False, check_hash=True)
+            trained = pretrained.get_state_dict(progress=False, check_hash=True)
         except OSError as error:
-            raise ValueError(f"weights {weights} cannot be downloaded ({error}); train without --weights") from None
+            raise MelvisionError(f"weights {weights}: cannot be downloaded ({error}); train without weights") from None
         own = net.state_dict()
         fitting = {key: value for key, value in trained.items() if key in own and own[key].shape == value.shape}
         net.load_state_dict(fitting, strict=False)

@@ -1,37 +1,49 @@
-"""Support vector machines on a picture's texture statistics, kept as tensors."""
+"""Support vector machines on a picture's texture statistics, kept as tensors.
+
+How it works. A window's n = 1636 texture statistics (`vision.models.texture`) are standardised on the train windows,
+clipped, and projected on the first `AXES` principal axes: z. For each genre, one support vector machine with a
+Gaussian kernel (Cortes and Vapnik, "Support-Vector Networks", 1995) separates its train windows z_i from all others.
+Its decision value for a new window is
+
+    f(z) = b + sum_i w_i exp(-GAMMA / n |z - z_i|^2),
+
+above 0 where most of the train windows near z are of the genre. Only windows near the boundary, the support vectors,
+have a weight w_i other than 0. scikit-learn finds weights and b exactly, in float64; here they are kept as tensors, so
+that f is a few matrix products, on any device and in an exported file. The decision values of all genres, divided by
+`SOFTNESS`, are logits, whose softmax gives probabilities. Nothing is trained by gradients: the SVMs are fitted once,
+before the first epoch.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from vision.data.pixel_store import EVAL_BATCH, to_pixels
+from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.models.texture import Texture
 
 #: Windows of the train pictures that new ones are compared with, at most. More of them are thinned out evenly.
 POINTS = 4000
 
-#: Principal axes of the statistics that are kept, at most: as right as all of them, and a quarter of the file.
+#: Principal axes of the statistics that are kept, at most: as accurate as all of them, in a quarter of the file.
 AXES = 400
 
-#: Statistics further out than so many standard deviations say no more.
+#: Statistics are clipped at this many standard deviations.
 FURTHEST = 5.0
 
-#: Of the Gaussian kernel, for the mean square distance a statistic, in standard deviations.
+#: Of the Gaussian kernel; it is divided by the number of statistics, so that it is per statistic.
 GAMMA = 0.3
 
-#: What a train window on the wrong side costs the machine.
+#: Penalty of an SVM for a train window on the wrong side.
 C = 10.0
 
-#: The machines' decision values are divided by this to be logits.
+#: The SVMs' decision values are divided by this to be logits.
 SOFTNESS = 0.4
 
 
 class TextureSVM(nn.Module):
-    """Genres by likeness of texture to the train windows.
-
-    A support vector machine with a Gaussian kernel for each genre against the rest (Cortes and Vapnik,
-    "Support-Vector Networks", 1995), solved by scikit-learn and kept as tensors, so that it answers on
-    every device and in an exported file. Nothing in it is trained step by step.
+    """One support vector machine a genre, against the rest, on texture statistics; see the top of this module.
 
     Parameters
     ----------
@@ -41,9 +53,18 @@ class TextureSVM(nn.Module):
         Height and width of the pictures, in pixels.
     points : int
         Train windows that it will hold.
+
+    Attributes
+    ----------
+    mean, std : torch.Tensor, shape (n_statistics,)
+        Of the train windows.
+    axes, middle : torch.Tensor, shapes (n_statistics, n_axes) and (n_axes,)
+        Principal axes, and the mean along them.
+    points, weights, bias : torch.Tensor, shapes (points, n_axes), (points, n_classes) and (n_classes,)
+        z_i, w_i and b of each genre.
     """
 
-    def __init__(self, n_classes, *, size, points):
+    def __init__(self, n_classes: int, *, size: int, points: int):
         super().__init__()
         self.texture = Texture(size, size)
         n = self.texture.n_statistics
@@ -56,13 +77,13 @@ class TextureSVM(nn.Module):
         self.register_buffer("weights", torch.zeros(points, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
 
-    def _place(self, statistics):
-        """Where statistics lie: clipped standard deviations along the principal axes, (B, axes)."""
+    def _project(self, statistics: torch.Tensor) -> torch.Tensor:
+        """z of statistics, (B, n_statistics): clipped standard deviations along the principal axes, (B, axes)."""
         return ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST) @ self.axes - self.middle
 
     @torch.no_grad()
-    def fit(self, statistics, labels, class_weight=None):
-        """Solve the machines for the train windows.
+    def fit(self, statistics: torch.Tensor, labels: torch.Tensor, class_weight: torch.Tensor | None = None) -> None:
+        """Fit the SVMs to the train windows.
 
         Parameters
         ----------
@@ -84,46 +105,46 @@ class TextureSVM(nn.Module):
             buffer.copy_(torch.from_numpy(values.astype(np.float32)))
 
         # On the CPU and in float64, whatever the device.
-        with np.errstate(invalid="ignore"):  # of silence alone there is no variance to share out
-            found = PCA(self.axes.shape[1], svd_solver="covariance_eigh").fit(standard.cpu().numpy().astype(np.float64))
-        keep(self.axes, found.components_.T)
-        keep(self.middle, found.components_ @ found.mean_)
-        self.points.copy_(self._place(statistics))
+        with np.errstate(invalid="ignore"):  # silence alone has no variance to be a fraction of
+            pca = PCA(self.axes.shape[1], svd_solver="covariance_eigh").fit(standard.cpu().numpy().astype(np.float64))
+        keep(self.axes, pca.components_.T)
+        keep(self.middle, pca.components_ @ pca.mean_)
+        self.points.copy_(self._project(statistics))
         points, labels = self.points.cpu().numpy().astype(np.float64), labels.cpu().numpy()
         counts = None if class_weight is None else class_weight.cpu().numpy()[labels]
         weights, bias = np.zeros(self.weights.shape), np.full(len(self.bias), -1.0)
-        for label in np.unique(labels):  # a genre whose windows were all thinned out stays at -1
-            machine = SVC(C=C, gamma=GAMMA / len(self.mean)).fit(points, labels == label, sample_weight=counts)
-            weights[machine.support_, label] = machine.dual_coef_[0]
-            bias[label] = machine.intercept_[0]
+        for label in np.unique(labels):  # a genre with no window among the points stays at -1
+            svm = SVC(C=C, gamma=GAMMA / len(self.mean)).fit(points, labels == label, sample_weight=counts)
+            weights[svm.support_, label] = svm.dual_coef_[0]
+            bias[label] = svm.intercept_[0]
         keep(self.weights, weights)
         keep(self.bias, bias)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
         statistics = self.texture(x)
         with torch.autocast(x.device.type, enabled=False):
-            at = self._place(statistics)
-            squares = at.square().sum(dim=1, keepdim=True) + self.points.square().sum(dim=1)
-            distances = (squares - 2 * at @ self.points.T).clamp_min(0)
-            likeness = torch.exp(distances * (-GAMMA / len(self.mean)))
-            return (likeness @ self.weights + self.bias) / SOFTNESS
+            z = self._project(statistics)
+            squares = z.square().sum(dim=1, keepdim=True) + self.points.square().sum(dim=1)
+            distances = (squares - 2 * z @ self.points.T).clamp_min(0)
+            kernel = torch.exp(distances * (-GAMMA / len(self.mean)))
+            return (kernel @ self.weights + self.bias) / SOFTNESS
 
 
-def train_windows(x):
-    """Windows of train pictures, (number, left edge) each, that texture is learned from: up to `kernel.POINTS`."""
+def train_windows(x: PixelStore) -> list[tuple[int, int]]:
+    """Windows of train pictures, (number, left edge) each, that the SVMs are fitted to: `POINTS` at most."""
     windows = _all_windows(x, range(len(x)))
     return windows[:: -(-len(windows) // POINTS)]
 
 
-def fit_texture(model, x, y, class_weight=None):
-    """Solve a model's second opinion, where it has one, for windows of the train pictures.
+def fit_texture(model: nn.Module, x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None) -> None:
+    """Fit a model's texture SVM, where it has one, to windows of the train pictures.
 
     Parameters
     ----------
-    model : models.Network
-        With or without texture; on its device.
-    x : Store
+    model : GenreClassifier
+        On its device.
+    x : PixelStore
         Train pictures.
     y : torch.Tensor, shape (n,), int64
         Labels.
@@ -137,35 +158,39 @@ def fit_texture(model, x, y, class_weight=None):
     model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
 
 
-def texture_probabilities(model, x, numbers):
-    """What it says of the windows that pictures are scored by.
+def texture_probabilities(model: nn.Module, x: PixelStore, numbers: Sequence[int]) -> torch.Tensor | None:
+    """Probabilities of the texture SVM for the windows that pictures are scored by.
+
+    Training computes those of dev once: the SVM does not change from epoch to epoch.
 
     Parameters
     ----------
-    model : models.Network
-        With or without texture.
-    x : Store
+    model : GenreClassifier
+    x : PixelStore
         Pictures.
     numbers : sequence of int
         Which of them.
 
     Returns
     -------
-    second : torch.Tensor, shape (n_windows, n_classes), or None
-        Probabilities, on the model's device; None where the model has no second opinion, or nothing was asked.
+    probabilities : torch.Tensor, shape (n_windows, n_classes), or None
+        On the model's device; None where the model has no texture SVM, or `numbers` is empty.
     """
     windows = _all_windows(x, numbers)
     if model.texture is None or not windows:
         return None
-    return _of_windows(model.second_opinion, model, x, windows)
+    return _of_windows(model.texture_probabilities, model, x, windows)
 
 
-def _all_windows(x, numbers):
+def _all_windows(x: PixelStore, numbers: Sequence[int]) -> list[tuple[int, int]]:
     return [(number, start) for number in numbers for start in x.starts(number)]
 
 
 @torch.inference_mode()
-def _of_windows(call, model, x, windows):
+def _of_windows(
+    call: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, x: PixelStore, windows: list[tuple[int, int]]
+) -> torch.Tensor:
+    """What a function of pixels gives for windows, computed in batches."""
     device = next(model.parameters()).device
     parts = (windows[first : first + EVAL_BATCH] for first in range(0, len(windows), EVAL_BATCH))
     return torch.cat([call(to_pixels(x.cut(*zip(*part, strict=True)), device)) for part in parts])

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from render.errors import MelvisionError
+from vision.data.csv_files import open_csv
 from vision.inference.predictor import Predictor
+from vision.models.run_files import trained_tracks
 from vision.quality.inspect import Finding, FolderReport, plural
-from vision.splits.leaks import trained_tracks
+from vision.reports.tables import PREDICTION_COLUMNS
 
 _EXPECTED = "expected the predictions.csv that vision.crossval writes: split,file,genre,predicted and a column a genre"
 
@@ -98,14 +100,14 @@ def read_predictions(path: str | Path) -> tuple[list[str], dict[tuple[str, str],
     """
     probabilities, trained = {}, set()
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with open_csv(path) as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            classes = header[4:]
-            if header[:4] != ["split", "file", "genre", "predicted"] or not classes:
-                raise MelvisionError(f"{path}: begins with {','.join(header[:4])[:60]!r}; {_EXPECTED}")
+            columns, classes = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
+            if columns != list(PREDICTION_COLUMNS) or not classes:
+                raise MelvisionError(f"{path}: begins with {','.join(columns)[:60]!r}; {_EXPECTED}")
             for row in rows:
-                p = np.array([float(value) for value in row[4:]])
+                p = np.array([float(value) for value in row[len(PREDICTION_COLUMNS) :]])
                 if len(p) != len(classes) or not np.isfinite(p).all():
                     raise ValueError
                 if row[0] == "train":

@@ -1,7 +1,9 @@
-"""The health of a picture folder as a page, with pictures of what it speaks of."""
+"""The health of a picture folder as a web page, with the pictures that its findings are about."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,39 +12,54 @@ from render import png
 from render.cli import one_line
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
+from vision.quality.inspect import Finding, FolderReport
+from vision.quality.near_duplicates import Pair
+from vision.quality.picture_info import PictureInfo
 from vision.reports import html
 
-#: So many recordings, doubtful labels and files of one finding are shown; `--json` has all.
+#: Recordings, doubtful labels and files of one finding that a page shows at most; ``--json`` has all.
 MOST = 60
 
-#: So many names in a line.
+#: Names in a line, at most.
 NAMED = 10
 
-#: Of one recording, so many pictures.
+#: Pictures of one recording, at most.
 MEMBERS = 4
 
-#: Pixels of a shown picture: twice what a phone has for it.
+#: Size of a picture on the page, in pixels: twice the width of a phone's column.
 WIDTH, HEIGHT = 520, 96
 
+#: Findings whose files no other part of the page shows, so that their line names them.
+NAMED_IN_LINE = ("empty", "few", "unbalanced", "stray", "two labels")
 
-def _strip(health, number, start=0.0, span=None):
-    """One picture in magma, without margins, where it lies in a stretch of time that others share."""
-    look = health.pictures[number]
-    image = load(Path(health.root) / look.file)
-    left, top, right, bottom = look.margin
+#: Findings about single files, shown with a picture each.
+SHOWN_AS_PICTURES = ("blank", "silent", "short", "odd", "alone")
+
+#: Pictures, each with a text for those who cannot see it, and their caption.
+Figure = tuple[list[tuple[Image.Image, str]], str]
+
+
+def _strip(report: FolderReport, number: int, start: float = 0.0, span: float | None = None) -> Image.Image:
+    """Draw one picture without margins and in magma, `start` seconds into a strip of `span` seconds."""
+    info = report.pictures[number]
+    image = load(Path(report.root) / info.file)
+    left, top, right, bottom = info.margin
     levels, cmap = read_levels(image.crop((left, top, image.width - right, image.height - bottom)))
-    shown = Image.fromarray(levels if cmap is None else png.palette("magma")[stretch(levels)])
-    per_second = WIDTH / (span or look.seconds)
-    drawn = shown.resize((max(1, round(look.seconds * per_second)), HEIGHT), Image.Resampling.BOX)
-    paper = Image.new("RGB", (WIDTH, HEIGHT), "white")
-    paper.paste(drawn, (round(start * per_second), 0))
-    return paper
+    picture = Image.fromarray(levels if cmap is None else png.palette("magma")[stretch(levels)])
+    per_second = WIDTH / (span or info.seconds)
+    resized = picture.resize((max(1, round(info.seconds * per_second)), HEIGHT), Image.Resampling.BOX)
+    strip = Image.new("RGB", (WIDTH, HEIGHT), "white")
+    strip.paste(resized, (round(start * per_second), 0))
+    return strip
 
 
-def _starts(family, near):
-    """Where each picture of a family begins in the recording, in seconds after the first to begin."""
+def _starts(family: Sequence[int], pairs: Sequence[Pair]) -> dict[int, float]:
+    """Where the pictures of a family begin in their recording, in seconds from the first picture of the family.
+
+    The offsets of pairs are summed along a path from that picture. Pictures that no pair mentions are missing.
+    """
     offsets = defaultdict(dict)
-    for pair in near:
+    for pair in pairs:
         offsets[pair.first][pair.second] = pair.offset
         offsets[pair.second][pair.first] = -pair.offset
     starts, waiting = {}, [family[0]]
@@ -53,151 +70,164 @@ def _starts(family, near):
             if other not in starts:
                 starts[other] = starts[number] + offset
                 waiting.append(other)
-    # Equal pictures begin together; only the first of them was compared.
     return starts
 
 
-def _recordings(health):
-    equal = {number: numbers for numbers in health.equal for number in numbers}
-    cards = []
-    for family in sorted(health.recordings, key=lambda numbers: not health.across_genres(numbers))[:MOST]:
-        starts = _starts(family, health.near)
-        for number in family:
-            twin = next((other for other in equal.get(number, ()) if other in starts), None)
-            starts.setdefault(number, starts.get(twin, 0.0))
-        earliest = min(starts.values())
-        span = max(starts[number] + health.pictures[number].seconds for number in family) - earliest
-        told = [one_line(health.pictures[number].file) for number in family]
-        strips = [
-            (_strip(health, number, starts[number] - earliest, span), name)
-            for number, name in zip(family[:MEMBERS], told, strict=False)
-        ]
-        pairs = [pair for pair in health.near if pair.first in family]
-        how = "equal pixels"
-        if pairs:
-            worst = min(pairs, key=lambda pair: pair.similarity)
-            how = f"similarity {worst.similarity:.2f}, {abs(worst.offset):.1f} s apart, {worst.overlap:.0f} s in common"
-            how += " (the weakest pair)" if len(pairs) > 1 else ""
-        genres = ". TWO GENRES" if health.across_genres(family) else ""
-        more = f" and {len(family) - MEMBERS} more" if len(family) > MEMBERS else ""
-        cards.append(html.figure(strips, f"{' = '.join(told[:MEMBERS])}{more}: {how}{genres}"))
-    if not cards:
-        return [html.paragraph("No picture shows the same recording as another.")]
-    told = (
-        f"{len(cards)} of {len(health.recordings)} recordings that are there more than once, set one under the other "
-    )
-    told += "where they agree, in the same colours. Look whether they do: what is above must be below."
-    return [html.paragraph(told), html.columns(cards)]
+def _aligned_starts(report: FolderReport, family: Sequence[int]) -> dict[int, float]:
+    """As `_starts`, for every picture of the family, and counted from the earliest."""
+    starts = _starts(family, report.near)
+    # Of equal pictures, which begin together, only the first is in a pair.
+    equal = {number: numbers for numbers in report.equal for number in numbers}
+    for number in family:
+        twin = next((other for other in equal.get(number, ()) if other in starts), None)
+        starts.setdefault(number, starts.get(twin, 0.0))
+    earliest = min(starts.values())
+    return {number: starts[number] - earliest for number in family}
 
 
-def _doubts(health):
-    cards = []
-    for doubt in health.label_issues[:MOST]:
-        file = one_line(health.pictures[doubt.index].file)
-        told = f"{file}: {doubt.suggested}? ({doubt.p_suggested:.2f}; {health.pictures[doubt.index].genre} "
-        cards.append(html.figure([(_strip(health, doubt.index), file)], f"{told}{doubt.p_given:.2f})"))
-    told = f"The {len(cards)} most doubtful of {len(health.label_issues)}, the most doubtful first, with the "
-    told += (
-        "probabilities of what the model suggests and of the genre folder. It errs too: listen before a file is moved."
-    )
-    return [html.paragraph(told), html.columns(cards)]
+def _recording(report: FolderReport, family: Sequence[int]) -> Figure:
+    """Pictures of one recording, one above the other, aligned in time."""
+    starts = _aligned_starts(report, family)
+    span = max(starts[number] + report.pictures[number].seconds for number in family)
+    names = {number: one_line(report.pictures[number].file) for number in family[:MEMBERS]}
+    strips = [(_strip(report, number, starts[number], span), name) for number, name in names.items()]
+    pairs = [pair for pair in report.near if pair.first in family]
+    how = "equal pixels"
+    if pairs:
+        weakest = min(pairs, key=lambda pair: pair.similarity)
+        how = f"similarity {weakest.similarity:.2f}, {abs(weakest.offset):.1f} s apart"
+        how += f", {weakest.overlap:.0f} s in common" + (" (the weakest pair)" if len(pairs) > 1 else "")
+    genres = ". TWO GENRES" if report.across_genres(family) else ""
+    more = f" and {len(family) - MEMBERS} more" if len(family) > MEMBERS else ""
+    return strips, f"{' = '.join(names.values())}{more}: {how}{genres}"
 
 
-def _files(health):
-    """Files that findings speak of: with a picture, where they have one."""
-    bad = [f"{look.file}: {look.problem}" for look in health.pictures if look.problem]
-    if bad:
-        yield html.paragraph(f"{len(bad)} cannot be used:")
-        yield html.bullets(map(one_line, bad))
-    numbers = {look.file: number for number, look in enumerate(health.pictures)}
-    for finding in health.findings:
-        if finding.kind in ("blank", "silent", "short", "odd", "alone"):
-            cards = []
+def _recordings(report: FolderReport) -> list[Figure]:
+    """Recordings that occur more than once, those of two genres first."""
+    families = sorted(report.recordings, key=lambda numbers: not report.across_genres(numbers))
+    return [_recording(report, family) for family in families[:MOST]]
+
+
+def _doubtful(report: FolderReport) -> Iterator[Figure]:
+    for issue in report.label_issues[:MOST]:
+        info = report.pictures[issue.index]
+        file = one_line(info.file)
+        caption = f"{file}: {issue.suggested}? ({issue.p_suggested:.2f}; {info.genre} {issue.p_given:.2f})"
+        yield [(_strip(report, issue.index), file)], caption
+
+
+def _file_findings(report: FolderReport) -> Iterator[tuple[str, list[Figure]]]:
+    """Findings about single files, with the pictures of those files."""
+    numbers = {info.file: number for number, info in enumerate(report.pictures)}
+    for finding in report.findings:
+        if finding.kind in SHOWN_AS_PICTURES:
+            figures = []
             for file in finding.files[:MOST]:
-                look = health.pictures[numbers[file]]
-                told = f"{one_line(file)}: {look.drawn}, {look.seconds:.1f} s, {look.silence:.0%} silent"
-                cards.append(html.figure([(_strip(health, numbers[file]), one_line(file))], told))
-            more = f" ({len(cards)} shown)" if len(cards) < len(finding.files) else ""
-            yield from (html.paragraph(finding.message + more), html.columns(cards))
+                info, name = report.pictures[numbers[file]], one_line(file)
+                caption = f"{name}: {info.drawn}, {info.seconds:.1f} s, {info.silence:.0%} silent"
+                figures.append(([(_strip(report, numbers[file]), name)], caption))
+            shown = f" ({len(figures)} shown)" if len(figures) < len(finding.files) else ""
+            yield finding.message + shown, figures
 
 
-def _told(finding):
+def _line(finding: Finding) -> str:
     """A finding in a line, with the names that no other part of the page has."""
-    if finding.kind not in ("empty", "few", "unbalanced", "stray", "two labels"):
+    if finding.kind not in NAMED_IN_LINE:
         return one_line(finding.message)
     more = f" and {len(finding.files) - NAMED} more" if len(finding.files) > NAMED else ""
     return one_line(f"{finding.message}: {', '.join(finding.files[:NAMED])}{more}")
 
 
-def margins(looks):
-    """The commonest margins of pictures drawn alike, in words."""
-    found = Counter(look.margin for look in looks).most_common()
-    if found == [((0, 0, 0, 0), len(looks))]:
+def margins(infos: Sequence[PictureInfo]) -> str:
+    """The most common margins of pictures that are drawn alike, in words."""
+    counts = Counter(info.margin for info in infos).most_common()
+    if counts == [((0, 0, 0, 0), len(infos))]:
         return "none"
-    margin, count = found[0]
-    told = "left {}, top {}, right {}, bottom {}".format(*margin)
-    return told if len(found) == 1 else f"{told} ({count} of {len(looks)}; {len(found) - 1} others)"
+    margin, count = counts[0]
+    text = "left {}, top {}, right {}, bottom {}".format(*margin)
+    return text if len(counts) == 1 else f"{text} ({count} of {len(infos)}; {len(counts) - 1} others)"
 
 
-def genre_rows(health):
-    """A row a genre: pictures, tracks, unusable, and share of the tracks of all genres."""
+def genre_rows(report: FolderReport) -> list[list[Any]]:
+    """Rows of the table of genres.
+
+    Parameters
+    ----------
+    report : FolderReport
+
+    Returns
+    -------
+    rows : list of list
+        For each genre its name, pictures, tracks, unusable pictures, and its share of all tracks.
+    """
     rows, tracks = [], defaultdict(set)
-    for look in health.pictures:
-        if not look.problem:
-            tracks[look.genre].add(look.track)
+    for info in report.pictures:
+        if not info.problem:
+            tracks[info.genre].add(info.track)
     total = sum(map(len, tracks.values()))
-    for genre in health.genres:
-        mine = [look for look in health.pictures if look.genre == genre]
-        bad, share = sum(bool(look.problem) for look in mine), len(tracks[genre]) / max(1, total)
-        rows.append([genre, len(mine), len(tracks[genre]), bad, f"{share:.0%}"])
+    for genre in report.genres:
+        problems = [info.problem for info in report.pictures if info.genre == genre]
+        share = len(tracks[genre]) / max(1, total)
+        rows.append([genre, len(problems), len(tracks[genre]), sum(map(bool, problems)), f"{share:.0%}"])
     return rows
 
 
-def drawing_rows(health):
-    """A row for each way that pictures are drawn, the commonest first: how many, how, with which margins, how long."""
+def drawing_rows(report: FolderReport) -> list[list[Any]]:
+    """Rows of the table of ways in which pictures are drawn.
+
+    Parameters
+    ----------
+    report : FolderReport
+
+    Returns
+    -------
+    rows : list of list
+        For each way, the most common first: what it is, how many pictures, their margins, and their lengths in
+        seconds.
+    """
     kinds = defaultdict(list)
-    for look in health.pictures:
-        if not look.problem:
-            kinds[look.drawn].append(look)
+    for info in report.pictures:
+        if not info.problem:
+            kinds[info.drawn].append(info)
     rows = []
-    for drawn, looks in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
-        lengths = np.array([look.seconds for look in looks])
-        told = f"{lengths.min():.1f}" if np.ptp(lengths) < 0.05 else f"{lengths.min():.1f} to {lengths.max():.1f}"
-        rows.append([drawn, len(looks), margins(looks), told])
+    for drawn, infos in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+        lengths = np.array([info.seconds for info in infos])
+        seconds = f"{lengths.min():.1f}" if np.ptp(lengths) < 0.05 else f"{lengths.min():.1f} to {lengths.max():.1f}"
+        rows.append([drawn, len(infos), margins(infos), seconds])
     return rows
 
 
-def write(path, health):
+def write(path: str | Path, report: FolderReport) -> None:
     """Write the page.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         HTML file.
-    health : health.Health
-        Of a folder that is still there.
+    report : FolderReport
+        Of a folder that still exists: its pictures are read again.
     """
-    attention = [_told(finding) for finding in health.findings if finding.attention]
-    notes = [_told(finding) for finding in health.findings if not finding.attention]
-    n, bad = len(health.pictures), sum(bool(look.problem) for look in health.pictures)
-    headline = f"{n} pictures, {len(health.genres)} genres. "
+    attention = [_line(finding) for finding in report.findings if finding.attention]
+    notes = [_line(finding) for finding in report.findings if not finding.attention]
+    unusable = [one_line(f"{info.file}: {info.problem}") for info in report.pictures if info.problem]
+    headline = f"{len(report.pictures)} pictures, {len(report.genres)} genres. "
     headline += f"{len(attention)} to look at before training." if attention else "Nothing needs attention."
-    across = sum(map(health.across_genres, health.recordings))
-    entries = [
-        ("Pictures", str(n), f"{bad} cannot be used"),
-        ("Equal", str(sum(len(numbers) - 1 for numbers in health.equal)), "copies, pixel by pixel"),
-        ("Near-duplicates", str(len(health.near)), "more pairs of one recording"),
-        ("Two labels", str(across), "recordings under two genres"),
-    ]
-    sections = {
-        "What to look at": [html.tiles(entries), html.bullets(attention + notes)],
-        "Genres": [html.table(["genre", "pictures", "tracks", "unusable", "share"], genre_rows(health))],
-        "How they are drawn": [html.table(["drawn", "pictures", "margins in pixels", "seconds"], drawing_rows(health))],
-        "The same recording": _recordings(health),
+    context = {
+        "title": f"Health of {one_line(Path(report.root).resolve().name)}",
+        "headline": headline,
+        "note": "",
+        "n_pictures": len(report.pictures),
+        "n_equal": sum(len(numbers) - 1 for numbers in report.equal),
+        "n_near": len(report.near),
+        "n_across": sum(map(report.across_genres, report.recordings)),
+        "findings": attention + notes,
+        "genre_rows": genre_rows(report),
+        "drawing_rows": drawing_rows(report),
+        "recordings": _recordings(report),
+        "n_recordings": len(report.recordings),
+        "doubtful": list(_doubtful(report)),
+        "n_doubtful": len(report.label_issues),
+        "unusable": unusable,
+        "file_findings": list(_file_findings(report)),
     }
-    if health.label_issues:
-        sections["Doubtful labels"] = _doubts(health)
-    files = list(_files(health))
-    if files:
-        sections["Files to look at"] = files
-    html.write_page(Path(path), f"Health of {one_line(Path(health.root).resolve().name)}", headline, sections)
+    html.write_page(path, "quality.html", context)

@@ -1,51 +1,53 @@
-"""Probabilities that mean what they say: one temperature, fitted to the dev tracks."""
+"""Calibrated probabilities: one temperature, fitted to the dev tracks."""
 
 import math
 
 import numpy as np
 import torch
+from torch import nn
 
+from vision.data.pixel_store import PixelStore
 from vision.inference.windows import predict_windows
 
-#: Fewer tracks, or all of them right, say too little about how sure to be.
+#: With fewer tracks, or without a mistake among them, a temperature cannot be estimated.
 LEAST = 50
 
 #: The temperature stays between its inverse and this.
 FURTHEST = 4.0
 
 
-def calibrate(model, x, y):
+def calibrate(model: nn.Module, x: PixelStore, y: torch.Tensor) -> float:
     """Set a model's temperature so that its probabilities fit the tracks best.
 
-    Blended targets and label smoothing teach a network to be less sure than it is right. After Guo et
-    al., "On Calibration of Modern Neural Networks" (2017): the logits are divided by the one number
-    that gives the least negative log likelihood; here, of a track's mean over its windows. The order
-    of a window's genres stays as it is.
+    Mixup and label smoothing make a network under-confident. After Guo et al., "On Calibration of
+    Modern Neural Networks" (2017), the logits are divided by the one number that gives the least
+    negative log likelihood; here, of a track's mean probabilities over its windows. The ranking of
+    the genres in a window does not change.
 
     Parameters
     ----------
-    model : models.Network
+    model : GenreClassifier
         On its device. Its temperature is 1 where there are fewer than `LEAST` tracks, or none is wrong.
-    x : Store
-        Tracks it has not learned from.
+    x : PixelStore
+        Tracks it was not trained on.
     y : torch.Tensor, shape (n,), int64
         Labels.
 
     Returns
     -------
     temperature : float
-        Below 1 where the model was not sure enough.
+        Below 1 where the model was under-confident.
     """
     from scipy.optimize import minimize_scalar
 
     model.temperature.fill_(1)
     windows = [(number, start) for number in range(len(x)) for start in x.starts(number)]
-    found = torch.cat([part for _, part in predict_windows(model, x, windows)]).double().clamp_min(1e-12).log()
+    logits = torch.cat([part for _, part in predict_windows(model, x, windows)]).double().clamp_min(1e-12).log()
     owner = torch.tensor([number for number, _ in windows])
     counts = torch.bincount(owner)[:, None]
 
     def tracks(temperature):
-        shares = (found / temperature).softmax(dim=1)
+        shares = (logits / temperature).softmax(dim=1)
         return torch.zeros(len(x), shares.shape[1], dtype=torch.double).index_add_(0, owner, shares) / counts
 
     def loss(logarithm):

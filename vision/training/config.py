@@ -1,200 +1,351 @@
-"""Everything a run's result depends on, besides the pictures."""
+"""Settings of a training run: one table of fields gives flags, defaults, ranges, presets, help and documentation."""
 
 import argparse
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args
 
-from render.errors import MelvisionError
+from render.errors import ParameterError
 
-#: What each recipe sets; a flag overrides it. ``docs/recipe.md`` tells how the standard one was chosen.
-PRESETS = {
-    "standard": {
-        "model": "vgg", "texture": True, "window": 10.0, "size": 128, "epochs": 30, "optimizer": "adamw",
-        "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3, "label_smoothing": 0.1,
-        "stretch": 0.1, "shift": 0.025, "colour": 4.0, "mixup": 0.3,
-    },
-    "classic": {
-        "model": "vgg_dense", "texture": False, "window": 0.0, "size": 224, "epochs": 25, "optimizer": "adam",
-        "lr": 5e-4, "schedule": "cosine", "weight_decay": 0.0, "dropout": 0.5, "label_smoothing": 0.0,
-        "stretch": 0.0, "shift": 0.0, "colour": 0.0, "mixup": 0.0,
-    },
-}  # fmt: skip
+#: Groups of flags on ``--help`` and of rows in docs/settings.md, in this order.
+GROUPS = ("data", "model", "optimisation", "augmentation", "hardware", "advanced")
+
+#: Heading of the flags that people use first, above the groups.
+FIRST = "most used"
+
+#: Settings that had another name in earlier versions: their flags and config.json files are still read.
+OLD_NAMES = {"colour": "random_eq"}
+
+#: Named sets of settings; the first one is what the fields of `TrainConfig` default to.
+RECIPES = ("standard", "classic")
+
+
+def setting(
+    default: Any,
+    group: str,
+    help: str,
+    *,
+    valid: Callable[[Any], bool] | None = None,
+    expected: str = "",
+    choices: tuple[str, ...] = (),
+    classic: Any = None,
+    first: bool = False,
+) -> Any:
+    """Declare a field of `TrainConfig` with all that is to be known of it.
+
+    Parameters
+    ----------
+    default : object
+        Its value in the standard recipe.
+    group : str
+        One of `GROUPS`.
+    help : str
+        What it does, in a line without a full stop.
+    valid : callable, optional
+        Whether a value is in range; by default every value is.
+    expected : str
+        The range in words, as it follows "expected".
+    choices : tuple of str
+        The only values allowed, in place of `valid` and `expected`.
+    classic : object, optional
+        Its value in the classic recipe, where that is another one.
+    first : bool
+        Whether it is one of the flags that people use first.
+    """
+    if choices:
+        valid, expected = choices.__contains__, f"one of {', '.join(choices)}"
+    metadata = {"group": group, "help": help, "valid": valid, "expected": expected, "choices": choices}
+    return field(default=default, metadata=metadata | {"classic": classic, "first": first})
 
 
 @dataclass
 class TrainConfig:
-    """Each field is a flag of ``vision.train``; make one with `from_recipe`.
+    """Everything a training run depends on besides the pictures; each field is a flag of ``vision.train``.
 
-    Attributes
-    ----------
-    data : str
-        Holds train, dev and perhaps test folders.
-    recipe : str
-        One of `RECIPES`.
-    model : str
-        As `models.build` takes it.
-    weights : str
-        Pretrained weights of a torchvision model, or empty.
-    texture : bool
-        Whether support vector machines on texture statistics give a second opinion.
-    window : float
-        Seconds of a track that the network takes at once; 0 is the whole track.
-    size : int
-        Height and width of the network's input, in pixels; a multiple of 32.
-    seed, epochs, batch_size : int
-        Of training.
-    optimizer : str
-        ``"adamw"``, ``"adam"`` or ``"sgd"``.
-    lr, weight_decay, dropout : float
-        The highest learning rate; decay of matrices; dropout before the last layer.
-    schedule : str
-        ``"onecycle"``: the rate rises over a fifth of the run and falls to zero along a cosine;
-        ``"cosine"``: falls only; ``"constant"``.
-    stretch, shift : float
-        As in `Store.random_windows`: other speed and other pitch, done on the picture.
-    colour, mixup : float
-    masks : int
-        As in `augment`.
-    label_smoothing : float
-        Share of the target that is spread over all genres.
-    class_weights : bool
-        Weigh genres by their rarity.
-    patience : int
-        Stop after so many epochs without a better dev accuracy; 0 never.
-    input : str
-        ``"levels"``, ``"rgb"``, or ``"auto"``: levels where the colours of every train picture are known.
-    track_seconds : float
-        Length that pictures without melvision's text chunk are taken to span.
-    device, precision : str
-        ``"auto"``, or one to insist on.
-    threads : int or None
-        CPU threads; None is torch's choice.
-    note : str
-        Shown on top of the report.
+    The fields default to the standard recipe; `from_recipe` begins with another one. docs/settings.md is a table
+    of all fields, with their ranges.
     """
 
-    data: str = "data"
-    recipe: str = "standard"
-    model: str = "vgg"
-    weights: str = ""
-    texture: bool = True
-    window: float = 10.0
-    size: int = 128
-    seed: int = 0
-    epochs: int = 30
-    batch_size: int = 32
-    optimizer: str = "adamw"
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    dropout: float = 0.3
-    schedule: str = "onecycle"
-    stretch: float = 0.1
-    shift: float = 0.025
-    colour: float = 4.0
-    mixup: float = 0.3
-    masks: int = 0
-    label_smoothing: float = 0.1
-    class_weights: bool = False
-    patience: int = 0
-    input: str = "auto"
-    track_seconds: float = 30.0
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    note: str = ""
+    data: str = setting("data", "data", "folder that holds train, dev and perhaps test folders", first=True)
+    recipe: str = setting("standard", "model", "settings to begin with", choices=RECIPES, first=True)
+    model: str = setting(
+        "vgg", "model", "vgg, vgg_dense, cnn2, cnn3, crnn, or a torchvision model such as resnet18",
+        classic="vgg_dense", first=True,
+    )  # fmt: skip
+    weights: str = setting("", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)")
+    texture: bool = setting(
+        True, "model", "average the network's probabilities with those of a support vector machine on texture",
+        classic=False,
+    )  # fmt: skip
+    window: float = setting(
+        10.0, "data", "seconds of a track that the network takes at once; 0 is the whole track",
+        valid=lambda value: value == 0 or 0.1 <= value < 1e6, expected="0 (whole track), or seconds from 0.1",
+        classic=0.0,
+    )  # fmt: skip
+    size: int = setting(
+        128, "data", "height and width of the network's input, in pixels",
+        valid=lambda value: value % 32 == 0 and 32 <= value <= 1024, expected="a multiple of 32, from 32 to 1024",
+        classic=224,
+    )  # fmt: skip
+    seed: int = setting(
+        0, "optimisation", "seed of all random draws",
+        valid=lambda value: 0 <= value < 1 << 31, expected="from 0 to 2147483647", first=True,
+    )  # fmt: skip
+    epochs: int = setting(
+        30, "optimisation", "passes over the training set",
+        valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", classic=25, first=True,
+    )  # fmt: skip
+    batch_size: int = setting(
+        32, "optimisation", "pictures per step, over all processes",
+        valid=lambda value: 2 <= value <= 65536, expected="from 2 to 65536", first=True,
+    )  # fmt: skip
+    optimizer: str = setting(
+        "adamw", "optimisation", "how weights follow gradients: adamw, adam, or sgd with Nesterov momentum 0.9",
+        choices=("adamw", "adam", "sgd"), classic="adam",
+    )  # fmt: skip
+    lr: float = setting(
+        2e-3, "optimisation", "highest learning rate",
+        valid=lambda value: 0 < value < 10, expected="above 0 and below 10", classic=5e-4, first=True,
+    )  # fmt: skip
+    weight_decay: float = setting(
+        0.05, "optimisation", "weight decay; biases and batch norm have none",
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0,
+    )  # fmt: skip
+    dropout: float = setting(
+        0.3, "optimisation", "dropout before the last layer",
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.5,
+    )  # fmt: skip
+    schedule: str = setting(
+        "onecycle", "optimisation", "learning rate over the run: onecycle rises for a fifth of it and falls to zero "
+        "along a cosine, cosine only falls, constant stays",
+        choices=("onecycle", "cosine", "constant"), classic="cosine",
+    )  # fmt: skip
+    stretch: float = setting(
+        0.1, "augmentation", "maximum change of tempo, as a fraction: 0.1 is up to a tenth faster or slower",
+        valid=lambda value: 0 <= value <= 1, expected="from 0 (none) to 1", classic=0.0,
+    )  # fmt: skip
+    shift: float = setting(
+        0.025, "augmentation", "maximum vertical shift, as a fraction of the height",
+        valid=lambda value: 0 <= value <= 0.5, expected="from 0 (none) to 0.5", classic=0.0,
+    )  # fmt: skip
+    random_eq: float = setting(
+        4.0, "augmentation", "random equaliser: standard deviation of its smooth curve over frequency, in dB",
+        valid=lambda value: 0 <= value <= 40, expected="from 0 (none) to 40 dB", classic=0.0,
+    )  # fmt: skip
+    mixup: float = setting(
+        0.3, "augmentation", "blend tracks in pairs, in proportions from a beta distribution with this alpha",
+        valid=lambda value: 0 <= value <= 100, expected="from 0 (none) to 100", classic=0.0,
+    )  # fmt: skip
+    masks: int = setting(
+        0, "augmentation", "number of time masks and of frequency masks per picture (SpecAugment)",
+        valid=lambda value: 0 <= value <= 10, expected="from 0 to 10",
+    )  # fmt: skip
+    label_smoothing: float = setting(
+        0.1, "optimisation", "fraction of the target that is spread over all genres",
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0,
+    )  # fmt: skip
+    class_weights: bool = setting(
+        False, "advanced", "weight each genre by the inverse of its frequency, for unequal folders",
+    )  # fmt: skip
+    patience: int = setting(
+        0, "advanced", "stop after this many epochs without a better dev accuracy; 0 is never",
+        valid=lambda value: value >= 0, expected="0 (never stop early) or more",
+    )  # fmt: skip
+    input: str = setting(
+        "auto", "advanced", "one channel of levels or three of colour; auto: levels where the colours of every "
+        "training picture are a known colormap",
+        choices=("auto", "levels", "rgb"),
+    )  # fmt: skip
+    track_seconds: float = setting(
+        30.0, "advanced", "length of the tracks, in seconds, for pictures drawn by other programs",
+        valid=lambda value: 0 < value < 1e6, expected="above 0 and below 1000000",
+    )  # fmt: skip
+    device: str = setting(
+        "auto", "hardware", "cuda, cuda:1, mps or cpu; auto: the first of cuda, mps, cpu that is available", first=True,
+    )  # fmt: skip
+    precision: str = setting(
+        "auto", "hardware", "precision of the network; auto: bf16 where the hardware multiplies it, else fp32",
+        choices=("auto", "fp32", "bf16"),
+    )  # fmt: skip
+    threads: int | None = setting(
+        None, "hardware", "CPU threads, by default PyTorch's choice",
+        valid=lambda value: value is None or 1 <= value <= 1024, expected="from 1 to 1024",
+    )  # fmt: skip
+    note: str = setting("", "advanced", "a line to show at the top of the report")
 
     @classmethod
-    def from_recipe(cls, recipe="standard", **given):
-        """Make a config of a recipe's settings and what is given; None stands for not given."""
+    def from_recipe(cls, recipe: str = "standard", **given: Any) -> "TrainConfig":
+        """Make a config of a recipe's settings and what is given; None stands for not given.
+
+        Raises
+        ------
+        ParameterError
+            When there is no such recipe.
+        """
+        if recipe not in PRESETS:
+            raise ParameterError("recipe", recipe, f"one of {', '.join(PRESETS)}")
         given = {name: value for name, value in given.items() if value is not None}
         return cls(**PRESETS[recipe] | given, recipe=recipe)
 
-    def check(self, world=1):
-        """Raise MelvisionError where a value is out of its range; the message names the flag.
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> "TrainConfig":
+        """Make a config of what ``config.json`` holds, also where an earlier version wrote it.
 
-        `world` is the number of processes that train together.
+        Raises
+        ------
+        TypeError
+            When there is a setting that no version has.
         """
-        least = 2 * world
-        rules = [
-            ("epochs", 1 <= self.epochs <= 100000, "from 1 to 100000"),
-            ("batch_size", least <= self.batch_size <= 65536, f"{least} or more (batch norm needs two a process)"),
-            ("lr", 0 < self.lr < 10, "more than 0"),
-            ("weight_decay", 0 <= self.weight_decay < 1, "from 0 to 1"),
-            ("dropout", 0 <= self.dropout < 1, "from 0 to below 1"),
-            ("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to below 1"),
-            ("stretch", 0 <= self.stretch <= 1, "from 0 (none) to 1; 0.1 is a tenth faster or slower"),
-            ("shift", 0 <= self.shift <= 0.5, "from 0 (none) to 0.5 of the height"),
-            ("colour", 0 <= self.colour <= 40, "from 0 (none) to 40 dB"),
-            ("mixup", 0 <= self.mixup <= 100, "from 0 (none) to 100; 0.3 is usual"),
-            ("masks", 0 <= self.masks <= 10, "from 0 to 10"),
-            ("patience", self.patience >= 0, "0 (never stop early) or more"),
-            ("window", self.window == 0 or 0.1 <= self.window < 1e6, "0 (whole track), or seconds from 0.1"),
-            ("size", self.size % 32 == 0 and 32 <= self.size <= 1024, "a multiple of 32, from 32 to 1024"),
-            ("track_seconds", 0 < self.track_seconds < 1e6, "more than 0"),
-            ("threads", self.threads is None or 1 <= self.threads <= 1024, "1 or more"),
-            ("seed", 0 <= self.seed < 1 << 31, "from 0 to 2147483647"),
-        ]
-        for name, good, expected in rules:
+        return cls(**current_names(settings))
+
+    def check(self, world: int = 1) -> None:
+        """Check that every value is in its range.
+
+        Parameters
+        ----------
+        world : int
+            Number of processes that train together.
+
+        Raises
+        ------
+        ParameterError
+            For the first value that is not.
+        """
+        for one in fields(self):
+            value, valid = getattr(self, one.name), one.metadata["valid"]
+            try:
+                good = valid is None or valid(value)
+            except TypeError:  # no number
+                good = False
             if not good:
-                raise MelvisionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+                raise ParameterError(one.name, value, one.metadata["expected"])
+        if self.batch_size < 2 * world:
+            raise ParameterError("batch_size", self.batch_size, f"{2 * world} or more (batch norm needs two a process)")
 
 
-def add_flags(parser):
-    """Give a command line the flags that a config is made of, but for those that say what to train on."""
-    add = parser.add_argument
-    add("--recipe", choices=list(PRESETS), default="standard", help="settings to begin with (default: %(default)s)")
-    told = "of the recipe; standard: {0[standard]}, classic: {0[classic]}"
-
-    def of_recipe(flag, kind, text, **more):
-        name = flag.strip("-").replace("-", "_")
-        values = {recipe: settings[name] for recipe, settings in PRESETS.items()}
-        add(flag, type=kind, help=f"{text} ({told.format(values)})", **more)
-
-    of_recipe("--model", str, "vgg, vgg_dense, cnn2, cnn3, crnn, or one of torchvision's, such as resnet18")
-    add("--weights", default="", help="pretrained weights of a torchvision model, such as DEFAULT: downloaded")
-    add("--texture", action=argparse.BooleanOptionalAction, help="a second opinion on texture beside the model")
-    of_recipe("--window", float, "seconds that the model takes at once, 0: the whole track")
-    of_recipe("--size", int, "side of the model's input in pixels")
-    of_recipe("--epochs", int, "how often each track is seen")
-    add("--batch-size", type=int, default=32, help="pictures a step (default: %(default)s)")
-    of_recipe("--optimizer", str, "", choices=["adamw", "adam", "sgd"])
-    of_recipe("--lr", float, "highest learning rate")
-    of_recipe("--schedule", str, "of the rate", choices=["onecycle", "cosine", "constant"])
-    of_recipe("--weight-decay", float, "of matrices")
-    of_recipe("--dropout", float, "before the last layer")
-    of_recipe("--stretch", float, "train on windows up to this share faster or slower")
-    of_recipe("--shift", float, "and up to this share of the height higher or lower")
-    of_recipe("--colour", float, "and with low and high out of balance by so many dB")
-    of_recipe("--mixup", float, "blend tracks in pairs, by a beta distribution of this alpha")
-    add("--masks", type=int, default=0, help="blank out so many stretches of time and of frequency (default: 0)")
-    of_recipe("--label-smoothing", float, "share of the target spread over all genres")
-    add("--class-weights", action="store_true", help="weigh genres by their rarity, for unequal folders")
-    add("--patience", type=int, default=0, help="stop after so many epochs without a better dev (default: 0, never)")
-    add("--input", choices=["auto", "levels", "rgb"], default="auto", help="one channel or colours (default: auto)")
-    add("--track-seconds", type=float, default=30.0, help="length that pictures made elsewhere span (default: 30)")
-    add("--seed", type=int, default=0, help="(default: %(default)s)")
-    add("--device", default="auto", help="cuda, mps or cpu (default: the first of these that is there)")
-    add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="(default: bf16 where it pays)")
-    add("--threads", type=int, help="CPU threads (default: torch's choice)")
+def current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version wrote under the names that they have now."""
+    return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
 
 
-def config_of(args):
+def parse_seeds(text: str) -> list[int]:
+    """Parse the value of ``--seeds``, such as ``"0,1,2"``.
+
+    Raises
+    ------
+    ParameterError
+        When it is not a list of different numbers from 0.
+    """
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if len(set(seeds)) != len(seeds) or len(seeds) < 2 or not all(0 <= seed < 1 << 31 for seed in seeds):
+        raise ParameterError("seeds", text, "at least two different numbers from 0, such as 0,1,2")
+    return seeds
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    differ = [one for one in fields(TrainConfig) if one.metadata["classic"] is not None]
+    classic = {one.name: one.metadata["classic"] for one in differ}
+    return dict(zip(RECIPES, ({one.name: one.default for one in differ}, classic), strict=True))
+
+
+#: What each recipe sets; flags override it. docs/recipe.md tells how the standard one was chosen.
+PRESETS = _presets()
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """The default of a setting in each recipe."""
+    usual = TrainConfig.__dataclass_fields__[name].default
+    return {recipe: settings.get(name, usual) for recipe, settings in PRESETS.items()}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def flag_groups(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Make the groups of a command line, by title: `FIRST` for the command's own flags, and `GROUPS`."""
+    return {title: parser.add_argument_group(title) for title in (FIRST, *GROUPS)}
+
+
+def add_flags(groups: dict[str, Any]) -> None:
+    """Add a flag for every setting but ``data``: the command says by itself what to train on.
+
+    Flags that are not given are None, so that the recipe's value counts: see `config_of`.
+
+    Parameters
+    ----------
+    groups : dict of str to argument group
+        From `flag_groups`.
+    """
+    for one in fields(TrainConfig):
+        if one.name != "data":
+            groups[FIRST if one.metadata["first"] else one.metadata["group"]].add_argument(
+                _flag(one.name), help=_help(one), **_kind(one)
+            )
+    for old, name in OLD_NAMES.items():
+        one = TrainConfig.__dataclass_fields__[name]
+        groups[one.metadata["group"]].add_argument(_flag(old), dest=name, help=argparse.SUPPRESS, **_kind(one))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _kind(one: Any) -> dict[str, Any]:
+    """How argparse is to take a setting: arguments of ``add_argument``."""
+    if one.type is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    kind = next((part for part in get_args(one.type) if part is not type(None)), one.type)
+    return {
+        "type": kind,
+        "choices": one.metadata["choices"] or None,
+        "metavar": None if one.metadata["choices"] else "X",
+    }
+
+
+def _help(one: Any) -> str:
+    standard, *others = _defaults(one.name).items()
+    told = "".join(f"; {recipe}: {_shown(value)}" for recipe, value in others if value != standard[1])
+    # argparse adds nothing of its own, and % is its own.
+    return f"{one.metadata['help']} (default: {_shown(standard[1])}{told})".replace("%", "%%")
+
+
+def config_of(args: argparse.Namespace) -> TrainConfig:
     """Make the config that a parsed command line asks for."""
-    given = {name: getattr(args, name) for name in TrainConfig.__dataclass_fields__ if hasattr(args, name)}
-    return TrainConfig.from_recipe(**given)
+    given = {name: getattr(args, name, None) for name in TrainConfig.__dataclass_fields__}
+    return TrainConfig.from_recipe(given.pop("recipe") or RECIPES[0], **given)
 
 
-def command_of(config):
+def command_of(config: TrainConfig) -> str:
     """The command that trains by this config: flags that differ from the recipe's, ready for a shell."""
-    import shlex
-
     usual = TrainConfig.from_recipe(config.recipe)
     words = ["python -m vision.train", "--recipe", config.recipe, "--data", shlex.quote(config.data)]
     for name, value in vars(config).items():
         if name in ("recipe", "data") or (value == getattr(usual, name) and name != "seed"):
             continue
-        flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
+            words.append(_flag(name) if value else _flag(f"no_{name}"))
         else:
-            words += [flag, shlex.quote(str(value))]
+            words += [_flag(name), shlex.quote(str(value))]
     return " ".join(words)
+
+
+def settings_table() -> str:
+    """All settings in Markdown, a table for each group: what docs/settings.md holds."""
+    lines = []
+    for group in GROUPS:
+        lines += [f"## {group.capitalize()}", "", "| flag | field | standard | classic | expected | meaning |"]
+        lines.append("|---|---|---|---|---|---|")
+        for one in fields(TrainConfig):
+            if one.metadata["group"] == group:
+                about, values = one.metadata, [_shown(value) for value in _defaults(one.name).values()]
+                cells = [f"`{_flag(one.name)}`", f"`{one.name}`", *values, about["expected"], about["help"]]
+                lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)

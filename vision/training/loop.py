@@ -1,50 +1,129 @@
-"""A model learns: epochs, schedule of the learning rate, and the epoch that is kept."""
+"""The training loop: steps, epochs, the schedule of the learning rate, and the epoch that is kept."""
 
+import logging
 import math
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from render.cli import progress
-from render.errors import MelvisionError
+from render.atomic import write_csv
+from render.cli import progress as progress_bar
+from vision.data.dataset import Pictures
 from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
+from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
-from vision.reports.tables import write_csv
-from vision.training import augment
-from vision.training.distributed import gather, mean_over_ranks, share_buffers, wrap
+from vision.training.augment import Augmentation, make_augmentations, window_options
+from vision.training.config import TrainConfig
+from vision.training.distributed import Distributed
 from vision.training.state import write_state
 
 HISTORY = ["epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "lr", "seconds"]
 
-#: Share of a run in which the rate of ``onecycle`` rises, and what it begins with, as a share of its peak.
+#: Fraction of a run in which the rate of ``onecycle`` rises, and the fraction of its peak that it begins with.
 RISE, START = 0.2, 0.04
 
 
-def learn(config, spec, train, dev, out, device, *, state=None, say=print, rank=0, world=1):
-    """Train the model of a spec; ``model.pt`` in `out` gets its weights.
+@dataclass
+class RunContext:
+    """What a run needs besides settings and pictures.
+
+    Attributes
+    ----------
+    out : Path
+        The run folder.
+    device : torch.device
+    distributed : Distributed
+        The processes that train together.
+    progress : callable, optional
+        Takes a line of text for the user; by default it goes to `logging`, and no bar is drawn.
+    on_epoch : callable, optional
+        Called with each new row of ``history.csv``, in the first process.
+    """
+
+    out: Path
+    device: torch.device
+    distributed: Distributed = field(default_factory=Distributed)
+    progress: Callable[[str], None] | None = None
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+
+    def say(self, line: str) -> None:
+        """Give the user a line of text, once for all processes."""
+        if self.distributed.is_first:
+            (self.progress or logging.getLogger(__name__).info)(line)
+
+    def bar(self, steps: Sequence, epoch: int) -> Iterable:
+        """Go through the steps of an epoch, with a progress bar where progress is shown."""
+        if self.progress is None or not self.distributed.is_first:
+            return steps
+        return progress_bar(steps, total=len(steps), desc=f"epoch {epoch}", unit="step")
+
+
+@dataclass
+class Optimisation:
+    """How a model follows its gradients.
+
+    Attributes
+    ----------
+    criterion : callable
+        Logits (B, n_classes) and targets (B, n_classes) to a summed loss.
+    optimizer : torch.optim.Optimizer
+        Of the model's parameters.
+    scheduler : torch.optim.lr_scheduler.LRScheduler, optional
+        Stepped after each batch; by default the learning rate stays.
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+    lr : float
+        The learning rate of the last step.
+    """
+
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    precision: str = "fp32"
+    lr: float = 0.0
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Take one step against the gradient of a loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        if self.scheduler:
+            self.scheduler.step()
+
+
+def learn(
+    config: TrainConfig,
+    spec: ModelSpec,
+    train: Pictures,
+    dev: Pictures | None,
+    context: RunContext,
+    state: dict[str, Any] | None = None,
+) -> tuple[list[dict[str, Any]], nn.Module]:
+    """Train the model that a specification describes; ``model.pt`` in the run folder gets its weights.
 
     Parameters
     ----------
-    config : Config
+    config : TrainConfig
         What to do.
     spec : ModelSpec
         What to build.
     train : Pictures
     dev : Pictures or None
         Chooses the epoch that is kept; without one it is the last.
-    out : Path
-        Run folder.
-    device : torch.device
+    context : RunContext
+        Where, and on what hardware.
     state : dict, optional
         What ``last.pt`` holds of an interrupted run.
-    say : callable
-        Takes a line of text for the user.
-    rank, world : int
-        As `parallel.group` gives them.
 
     Returns
     -------
@@ -52,83 +131,114 @@ def learn(config, spec, train, dev, out, device, *, state=None, say=print, rank=
         A row an epoch, as in ``history.csv``.
     model : nn.Module
         With the weights of the last epoch.
+
+    Raises
+    ------
+    MelvisionError
+        When there is no such model, or it does not take such pictures.
     """
-    precision, n_classes = spec.about["precision"], len(spec.classes)
+    distributed, device = context.distributed, context.device
     torch.manual_seed(config.seed)
-    try:
-        model = checkpoint.build(spec, weights=config.weights or None)
-    except ValueError as error:
-        raise MelvisionError(error) from None
-    model = model.to(device, memory_format=torch.channels_last)
-    optimizer = _make_optimizer(config, model)
-    weight = None
-    if config.class_weights:
-        counts = train.y.bincount(minlength=n_classes).float()
-        weight = (len(train.y) / (n_classes * counts)).to(device)
-    criterion = torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=config.label_smoothing)
+    model = checkpoint.build(spec, weights=config.weights or None).to(device, memory_format=torch.channels_last)
+    class_weight = _class_weight(train).to(device) if config.class_weights else None
     history = []
+    optimizer = _make_optimizer(config, model)
     if state:
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
-        say(f"resumed after epoch {len(history)} of {config.epochs}")
+        context.say(f"resumed after epoch {len(history)} of {config.epochs}")
     else:
-        fit_texture(model, train.x, train.y, weight)
-    wrapped = wrap(model, device, world)
-    mine = range(rank, len(dev.y), world) if dev else ()
-    opinions = texture_probabilities(model, dev.x, mine) if dev else None
+        fit_texture(model, train.x, train.y, class_weight)
+    n_steps = len(batches(torch.arange(len(train.y)), config.batch_size, distributed.world))
+    optimisation = Optimisation(
+        nn.CrossEntropyLoss(class_weight, reduction="sum", label_smoothing=config.label_smoothing),
+        optimizer,
+        _make_scheduler(config, optimizer, n_steps, epochs_done=len(history)),
+        spec.about["precision"],
+    )
+    augmentations, wrapped = make_augmentations(config), distributed.wrap(model, device)
+    scorer = DevScorer(dev, model, distributed, optimisation.precision) if dev else None
     for epoch in range(len(history) + 1, config.epochs + 1):
         if config.patience and dev and history and len(history) - best(history) >= config.patience:
-            say(f"stopped early: no better dev accuracy in {config.patience} epochs")
+            context.say(f"stopped early: no better dev accuracy in {config.patience} epochs")
             break
         start = time.perf_counter()
         # Seeded anew each epoch, so that resuming needs no generator states. The order is the same in
         # every process, what is drawn after it is not.
         seed_everything(config.seed, epoch)
         order = torch.randperm(len(train.y))
-        seed_everything(config.seed, epoch, rank)
-
-        def bar(todo, epoch=epoch):
-            return todo if rank else progress(todo, total=len(todo), desc=f"epoch {epoch}", unit="step")
-
-        def set_lr(share, epoch=epoch):
-            for entry in optimizer.param_groups:
-                entry["lr"] = learning_rate(config, (epoch - 1 + share) / config.epochs)
-
-        found = train_one_epoch(
-            wrapped, train.x, train.y, order=order, batch_size=config.batch_size, criterion=criterion,
-            optimizer=optimizer, n_classes=n_classes, precision=precision, stretch=config.stretch, shift=config.shift,
-            colour=config.colour, mixup=config.mixup, masks=config.masks, set_lr=set_lr, step=bar,
-            rank=rank, world=world,
-        )  # fmt: skip
-        loss, accuracy = mean_over_ranks(found, len(order[rank::world]), world, device)
+        seed_everything(config.seed, epoch, distributed.rank)
+        steps = context.bar(batches(order, config.batch_size, distributed.world), epoch)
+        means = train_one_epoch(wrapped, train, steps, optimisation, augmentations, distributed)
+        loss, accuracy = distributed.mean(means, len(distributed.shard(order)), device)
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
-        if dev:
-            share_buffers(model, world)
-            found = predict_proba(model, dev.x, mine, precision=precision, second=opinions)
-            parts = gather((list(mine), found), world)
-            probabilities = torch.empty(len(dev.y), n_classes)
-            for numbers, part in parts:
-                if numbers:  # a process may have had nothing to do
-                    probabilities[numbers] = part
-            scores = metrics.score(dev.y, probabilities)
-            row |= {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
-        history.append(row | {"lr": optimizer.param_groups[0]["lr"], "seconds": time.perf_counter() - start})
-        if rank == 0:
-            if not dev or best(history) == epoch:
-                spec.about["kept_epoch"] = epoch
-                checkpoint.save(out / "model.pt", model, spec)
-            write_csv(out / "history.csv", [name for name in HISTORY if name in history[0]], history)
-            write_state(out, model, optimizer, history, spec.about)
-        told = f"  dev loss {row['dev_loss']:.3f} acc {row['dev_accuracy']:.3f}" if dev else ""
-        say(
-            f"epoch {epoch:3}/{config.epochs}  train loss {loss:.3f} acc {accuracy:.3f}{told}  "
-            f"{history[-1]['seconds']:.1f} s"
-        )
+        row |= scorer.score() if scorer else {}
+        history.append(row | {"lr": optimisation.lr, "seconds": time.perf_counter() - start})
+        if distributed.is_first:
+            _write_epoch(context.out, model, optimizer, history, spec)
+        context.say(_epoch_line(history[-1], config.epochs))
+        if context.on_epoch and distributed.is_first:
+            context.on_epoch(history[-1])
     return history, model
 
 
-def _make_optimizer(config, model):
+def _class_weight(train: Pictures) -> torch.Tensor:
+    """Weights of the genres, (n_classes,): the inverse of their share, times their number."""
+    n_classes = len(train.classes)
+    counts = train.y.bincount(minlength=n_classes).float()
+    return len(train.y) / (n_classes * counts)
+
+
+def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list, spec: ModelSpec) -> None:
+    epoch = history[-1]["epoch"]
+    if best(history) == epoch:
+        spec.about["kept_epoch"] = epoch
+        checkpoint.save(out / run_files.MODEL, model, spec)
+    columns = [name for name in HISTORY if name in history[0]]
+    write_csv(out / run_files.HISTORY, columns, ([row[name] for name in columns] for row in history))
+    write_state(out, model, optimizer, history, spec.about)
+
+
+def _epoch_line(row: dict[str, Any], epochs: int) -> str:
+    dev = f"  dev loss {row['dev_loss']:.3f} acc {row['dev_accuracy']:.3f}" if "dev_loss" in row else ""
+    train = f"train loss {row['train_loss']:.3f} acc {row['train_accuracy']:.3f}"
+    return f"epoch {row['epoch']:3}/{epochs}  {train}{dev}  {row['seconds']:.1f} s"
+
+
+class DevScorer:
+    """Scores a model on the dev pictures after each epoch; each process takes its share of them.
+
+    Parameters
+    ----------
+    dev : Pictures
+    model : nn.Module
+        Its texture SVM is fitted already: nothing in it changes, so its probabilities are computed once, here.
+    distributed : Distributed
+    precision : str
+        ``"fp32"`` or ``"bf16"``.
+    """
+
+    def __init__(self, dev: Pictures, model: nn.Module, distributed: Distributed, precision: str):
+        self.dev, self.model, self.distributed, self.precision = dev, model, distributed, precision
+        self.numbers = distributed.shard(range(len(dev.y)))
+        self.texture = texture_probabilities(model, dev.x, self.numbers)
+
+    def score(self) -> dict[str, float]:
+        """Return ``dev_loss`` and ``dev_accuracy`` of the model as it is now."""
+        self.distributed.broadcast_buffers(self.model)
+        mine = predict_proba(
+            self.model, self.dev.x, self.numbers, precision=self.precision, texture_probabilities=self.texture
+        )
+        probabilities = torch.empty(len(self.dev.y), len(self.dev.classes))
+        for numbers, part in self.distributed.gather((list(self.numbers), mine)):
+            if numbers:  # a process may have had nothing to do
+                probabilities[numbers] = part
+        scores = metrics.score(self.dev.y, probabilities)
+        return {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
+
+
+def _make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
     # Batch norm's scales and all biases are not decayed: that only changes the effective learning rate.
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -138,29 +248,47 @@ def _make_optimizer(config, model):
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer](groups, lr=config.lr)
 
 
-def learning_rate(config, share):
-    """The learning rate after a share of the run, in [0, 1).
+def _make_scheduler(
+    config: TrainConfig, optimizer: torch.optim.Optimizer, n_steps: int, epochs_done: int = 0
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule of a run with `n_steps` steps an epoch; it depends on the step alone, so none of it is stored."""
 
-    ``onecycle`` is after Smith and Topin, "Super-Convergence" (2018); half a cosine after Loshchilov
-    and Hutter, "SGDR" (2017), without restarts.
+    def factor(step: int) -> float:
+        epoch, step = divmod(step, n_steps)
+        return lr_factor(config.schedule, (epoch + step / n_steps) / config.epochs)
+
+    for group in optimizer.param_groups:
+        group["initial_lr"] = config.lr
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=epochs_done * n_steps - 1)
+
+
+def lr_factor(schedule: str, done: float) -> float:
+    """The learning rate, as a fraction of the highest, when a fraction of the run is done.
+
+    Parameters
+    ----------
+    schedule : str
+        ``"onecycle"``, after Smith and Topin, "Super-Convergence" (2018); ``"cosine"``, half a cosine after
+        Loshchilov and Hutter, "SGDR" (2017), without restarts; ``"constant"``.
+    done : float, in [0, 1]
     """
-    if config.schedule == "constant":
-        return config.lr
-    if config.schedule == "onecycle":
-        if share < RISE:
-            return config.lr * (START + (1 - START) * 0.5 * (1 - math.cos(math.pi * share / RISE)))
-        share = (share - RISE) / (1 - RISE)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * share))
+    if schedule == "constant":
+        return 1.0
+    if schedule == "onecycle":
+        if done < RISE:
+            return START + (1 - START) * 0.5 * (1 - math.cos(math.pi * done / RISE))
+        done = (done - RISE) / (1 - RISE)
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def best(history):
+def best(history: list[dict[str, Any]]) -> int:
     """The epoch of highest dev accuracy; of several, the one of least dev loss; the last without dev."""
     if "dev_accuracy" not in history[-1]:
         return history[-1]["epoch"]
     return max(history, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))["epoch"]
 
 
-def batches(order, batch_size, world=1):
+def batches(order: torch.Tensor, batch_size: int, world: int = 1) -> list[torch.Tensor]:
     """Cut an order into batches, of which none is too small to be shared out.
 
     Parameters
@@ -175,7 +303,7 @@ def batches(order, batch_size, world=1):
     Returns
     -------
     batches : list of torch.Tensor
-        Batch norm needs two a process: a smaller last batch joins the one before.
+        Batch norm needs two pictures a process: a smaller last batch joins the one before.
     """
     cut = list(order.split(batch_size))
     if len(cut) > 1 and len(cut[-1]) < 2 * world:
@@ -184,75 +312,58 @@ def batches(order, batch_size, world=1):
 
 
 def train_one_epoch(
-    model, x, y, *, order, batch_size, criterion, optimizer, n_classes,
-    precision="fp32", stretch=0.0, shift=0.0, colour=0.0, mixup=0.0, masks=0, set_lr=None, step=iter, rank=0, world=1,
-):  # fmt: skip
-    """Train on a random window of every picture once.
+    model: nn.Module,
+    pictures: Pictures,
+    steps: Iterable[torch.Tensor],
+    optimisation: Optimisation,
+    augmentations: Sequence[Augmentation] = (),
+    distributed: Distributed | None = None,
+) -> tuple[float, float]:
+    """Train on a random window of each picture, batch by batch.
 
     Parameters
     ----------
     model : nn.Module
-        On its device, in which memory format one likes. Its logits are (B, n_classes).
-    x : Store
-        Pictures.
-    y : torch.Tensor, shape (n,), int64
-        Labels.
-    order : torch.Tensor, shape (n,), int64
-        The order to take them in; the same in every process.
-    batch_size : int
-        Pictures a step, over all processes.
-    criterion : callable
-        Logits (B, n_classes) and targets (B, n_classes) to a summed loss.
-    optimizer : torch.optim.Optimizer
-        Of the model's parameters.
-    n_classes : int
-        Genres.
-    precision : str
-        ``"fp32"`` or ``"bf16"``.
-    stretch, shift : float
-        As in `Store.random_windows`.
-    colour, mixup : float
-    masks : int
-        As in `augment`.
-    set_lr : callable, optional
-        Takes the share of the epoch that is done, before each step.
-    step : callable
-        Wraps the list of batches, for a progress bar.
-    rank, world : int
-        Which of how many processes this is; each takes its share of every batch.
+        On its device, in any memory format. Its logits are (B, n_classes).
+    pictures : Pictures
+        The training set.
+    steps : iterable of torch.Tensor, int64
+        The pictures of each step, over all processes; the same in every process. See `batches`.
+    optimisation : Optimisation
+    augmentations : sequence of Augmentation
+        Applied in this order.
+    distributed : Distributed, optional
+        Processes that share each batch; by default there is one.
 
     Returns
     -------
     loss, accuracy : float
         Means over this process's share of the epoch, as the network was while it learned (dropout
-        on, pictures blended, no second opinion).
+        on, pictures blended, without the texture SVM).
     """
+    distributed = distributed or Distributed()
     model.train()
-    device = next(model.parameters()).device
-    todo = batches(order, batch_size, world)
+    device, how = next(model.parameters()).device, window_options(augmentations)
     total = torch.zeros(3, device=device)
-    for number, chosen in enumerate(step(todo)):
-        if set_lr:
-            set_lr(number / len(todo))
-        mine = chosen[rank::world]
-        labels = y[mine].to(device)
-        target = torch.nn.functional.one_hot(labels, n_classes).float()
-        pixels = augment.random_eq(to_pixels(x.random_windows(mine, stretch, shift), device), colour)
-        pixels, target = augment.mixup(pixels, target, mixup)
-        pixels = augment.mask(pixels, masks).contiguous(memory_format=torch.channels_last)
-        with autocast(device, precision):
-            logits = model(pixels)
+    for chosen in steps:
+        mine = distributed.shard(chosen)
+        labels = pictures.y[mine].to(device)
+        target = nn.functional.one_hot(labels, len(pictures.classes)).float()
+        x = to_pixels(pictures.x.random_windows(mine, **how), device)
+        for augmentation in augmentations:
+            x, target = augmentation.pixels(x, target)
+        with autocast(device, optimisation.precision):
+            logits = model(x.contiguous(memory_format=torch.channels_last))
         # The mean over the whole batch: processes average their gradients afterwards.
-        loss = criterion(logits.float(), target) * world / len(chosen)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loss = optimisation.criterion(logits.float(), target) * distributed.world / len(chosen)
+        optimisation.step(loss)
         correct = (logits.detach().argmax(dim=1) == labels).sum()
-        total += torch.stack([loss.detach() * len(chosen) / world, correct.float(), torch.ones_like(loss) * len(mine)])
+        summed = loss.detach() * len(chosen) / distributed.world
+        total += torch.stack([summed, correct.float(), torch.ones_like(summed) * len(mine)])
     loss, correct, n = total.tolist()
     return loss / n, correct / n
 
 
-def seed_everything(seed, epoch, rank=0):
+def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
     """Seed torch for one epoch, so that a resumed run draws what an uninterrupted one would have."""
     torch.manual_seed((seed * 100003 + epoch + rank * 7919 * 100003) % (1 << 63))

@@ -1,163 +1,357 @@
 """One training for each of several seeds, or for each fold of a cross-validation."""
 
-import csv
 import json
-from dataclasses import asdict, replace
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from render import atomic
-from render.errors import MelvisionError
+from render.cli import note_and_failure_lines
+from render.errors import MelvisionError, ParameterError
+from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.data.preprocess import Preprocessor
+from vision.inference.windows import predict_proba
+from vision.models import run_files
 from vision.reports import metrics
-from vision.splits.folds import _select
-from vision.training.report import mean_line, spread, write_pooled
-from vision.training.run import LAST, fit, versions
+from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
+from vision.splits.folds import _select, make_folds
+from vision.splits.groups import merge_groups, read_groups
+from vision.splits.leaks import find_splits
+from vision.training.config import TrainConfig
+from vision.training.distributed import Distributed
+from vision.training.loop import RunContext, learn
+from vision.training.report import PooledResult, write_pooled
+from vision.training.run import (
+    LAST,
+    check_genres,
+    describe_run,
+    fit,
+    make_model_spec,
+    pick_hardware,
+    read_spec,
+    run_folder,
+    versions,
+)  # fmt: skip
+from vision.training.state import read_state
 
 
-def run_fold(config, pictures, numbers, how, out, say):
-    """Learn from some pictures and score others, or read what an earlier call left.
+@dataclass
+class CrossValidationResult:
+    """What `cross_validate` returns.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of the results.
+    accuracy : dict
+        Mean, standard deviation and interval over the folds, and their values; see `metrics.mean_and_interval`.
+    scores : dict
+        Of all held-out tracks together; see `metrics.score`.
+    problems : list of str
+        Pictures that could not be used.
+    notes : list of str
+        What else the user should know of the pictures.
+    """
+
+    run: Path
+    accuracy: dict[str, Any]
+    scores: dict[str, Any]
+    problems: list[str]
+    notes: list[str]
+
+
+def cross_validate(
+    images: str | Path,
+    config: TrainConfig,
+    *,
+    folds: int = 10,
+    repeats: int = 1,
+    fold_seed: int = 0,
+    groups: Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> CrossValidationResult:
+    """Train a model for each fold of a folder of pictures, and score it on the tracks held out.
+
+    Every model is trained for its whole schedule: no epoch is chosen on what it is scored on. Called again with the
+    same arguments, it goes on where it was interrupted.
 
     Parameters
     ----------
-    config : Config
+    images : str or Path
+        Folder of genre folders.
+    config : TrainConfig
+        Its `data` is not used.
+    folds : int
+        At least 2. Pictures of one track, equal pictures and pictures of one group are in one fold.
+    repeats : int
+        How many whole cross-validations, with other folds each.
+    fold_seed : int
+        Seed of the assignment to folds.
+    groups : sequence of str or Path
+        Files of groups, such as artists; see `read_groups`.
+    out : str or Path, optional
+        Folder of the results; by default ``runs/crossval-<recipe>``.
+    progress : callable, optional
+        Takes a line of text for the user, such as `print`. By default lines go to `logging`.
+
+    Returns
+    -------
+    result : CrossValidationResult
+
+    Raises
+    ------
+    MelvisionError
+        When a setting is out of range, there are too few tracks, or `out` holds another cross-validation.
+    """
+    config = replace(config, data=str(images))
+    check_folds(config, folds, repeats)
+    say = progress or logging.getLogger(__name__).info
+    tables = merge_groups([read_groups(path) for path in groups])
+    out = Path(out or f"runs/crossval-{config.recipe}")
+    if (out / run_files.SUMMARY).exists():
+        raise MelvisionError(f"{out}: is complete already; choose another folder")
+    pictures, how = _read(config, images)
+    for line in note_and_failure_lines(pictures.notes, pictures.problems):
+        say(line)
+    check_genres(pictures, images)
+    done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
+    for repeat in range(repeats):
+        pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed)
+        for number, numbers in enumerate(pairs, 1):
+            folder = out / f"fold-{repeat + 1}-{number:02}"
+            done.append(folder)
+            # Lines of each epoch would be too many; the bar shows them.
+            context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
+            probabilities = run_fold(config, pictures, numbers, how, context)
+            total[numbers[1]] += probabilities
+            accuracies.append(metrics.score(pictures.y[numbers[1]].numpy(), probabilities)["accuracy"])
+            say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracies[-1]:.3f} of {len(numbers[1])}")
+    accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
+    about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
+    about |= {"groups": [str(path) for path in groups], "versions": versions()}
+    paths = [pictures.paths[number] for number in scored]
+    predictions = SplitPredictions(paths, pictures.y[scored].numpy(), total[scored] / repeats)
+    _report_folds(out, predictions, pictures.classes, accuracy, about)
+    for folder in done:
+        shutil.rmtree(folder)
+    scores = metrics.score(predictions.y, predictions.probabilities)
+    return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
+
+
+def _no_lines(line: str) -> None:
+    pass
+
+
+def check_folds(config: TrainConfig, folds: int, repeats: int) -> None:
+    """Raise ParameterError where a cross-validation cannot be made of these settings."""
+    config.check()
+    if folds < 2:
+        raise ParameterError("folds", folds, "at least 2")
+    if repeats < 1:
+        raise ParameterError("repeats", repeats, "at least 1")
+    if config.patience:
+        raise ParameterError("patience", config.patience, "0: a cross-validation has no dev set to choose an epoch by")
+
+
+def _read(config: TrainConfig, images: str | Path) -> tuple[Pictures, dict[str, Any]]:
+    """All pictures, and how they were read."""
+    if find_splits(images):
+        raise MelvisionError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
+    hardware = pick_hardware(config)
+    spec = read_spec(config, list_pictures(images))
+    pictures = read_folder(images, Preprocessor(spec))
+    return pictures, {"spec": replace(spec, channels=pictures.x.channels), "hardware": hardware}
+
+
+def run_fold(
+    config: TrainConfig,
+    pictures: Pictures,
+    numbers: tuple[list[int], list[int]],
+    how: dict[str, Any],
+    context: RunContext,
+) -> np.ndarray:
+    """Train on some pictures and score others, or read what an earlier call left.
+
+    Parameters
+    ----------
+    config : TrainConfig
     pictures : Pictures
+        All of them.
     numbers : (list of int, list of int)
-        From `cut`.
+        Which to train on and which to score; from `make_folds`.
     how : dict
-        ``spec``, how pictures are read, and ``hardware``.
-    out : Path
-        Folder of this fold.
-    say : callable
-        Takes a line of text.
+        ``spec``, how they were read, and ``hardware``, from `pick_hardware`.
+    context : RunContext
+        Its folder is that of this fold.
 
     Returns
     -------
     probabilities : np.ndarray, shape (n, n_classes)
         Of the scored pictures.
     """
-    import numpy as np
-
-    from vision.inference.windows import predict_proba
-    from vision.training.loop import learn
-    from vision.training.run import check_genres, fingerprint, make_model_spec
-    from vision.training.state import read_state
-
     train, held_out = (_select(pictures, part) for part in numbers)
+    out = context.out
     check_genres(train, out)
-    device, precision, threads = how["hardware"]
-    about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
-    about |= {"processes": 1, "pictures": fingerprint({"train": train, "held out": held_out})}
-    done = out / "done.json"
+    about = describe_run(config, how["hardware"], {"train": train, "held out": held_out})
+    done = out / run_files.FOLD
     if done.exists():
-        found = json.loads(done.read_text("utf-8"))
-        if found["about"] != about:
-            raise MelvisionError(f"{out}: was done with other settings or pictures; use another --out")
-        return np.array(found["probabilities"])
+        earlier = json.loads(done.read_text("utf-8"))
+        if earlier["about"] != about:
+            raise MelvisionError(f"{out}: was done with other settings or pictures; choose another folder")
+        return np.array(earlier["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
     spec = make_model_spec(config, train, how["spec"], dict(about))
-    _, model = learn(config, spec, train, None, out, device, state=read_state(out, about, say), say=say)
+    _, model = learn(config, spec, train, None, context, read_state(out, about, context.say))
     probabilities = predict_proba(model, held_out.x).double().numpy()
-    with atomic.replacing(done, "w", encoding="utf-8") as file:
-        json.dump({"about": about, "probabilities": probabilities.tolist()}, file)
-    for name in ("model.pt", "last.pt", "before.pt"):
+    atomic.write_json(done, {"about": about, "probabilities": probabilities.tolist()}, indent=None)
+    for name in (run_files.MODEL, run_files.STATE, run_files.OLDER_STATE):
         (out / name).unlink(missing_ok=True)
     return probabilities
 
 
-#: In the folder that holds the runs, their seeds and config.
-SEEDS_FILE = "seeds.json"
+def _report_folds(
+    out: Path, predictions: SplitPredictions, classes: list[str], accuracy: dict[str, Any], about: dict[str, Any]
+) -> None:
+    """Write the report of a cross-validation, of all held-out tracks."""
+    what = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
+    named = " and ".join(Path(path).name for path in about["groups"])
+    what += f", groups of {named}" if named else ", duplicates kept together"
+    lines = [summary_line(f"Accuracy over {what}", accuracy)]
+    lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
+    headline = f"{accuracy['mean']:.1%} of tracks right over {what} (standard deviation {accuracy['std']:.1%})"
+    result = PooledResult(
+        title=f"held-out tracks of {what}", headline=headline, lines=lines, predictions=predictions,
+        classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
+    )  # fmt: skip
+    write_pooled(out, result)
 
 
-def read_seeds(out):
-    """The seeds and settings of a folder of runs.
+def read_seeds(out: str | Path) -> tuple[TrainConfig, list[int]]:
+    """The settings and seeds of a folder of runs.
 
     Raises
     ------
     MelvisionError
         When ``seeds.json`` is missing or damaged.
     """
-    path = Path(out) / SEEDS_FILE
+    path = Path(out) / run_files.SEEDS
     try:
-        found = json.loads(path.read_text("utf-8"))
-        return [int(seed) for seed in found["seeds"]], found["config"]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(path.read_text("utf-8"))
+        return TrainConfig.from_dict(content["config"]), [int(seed) for seed in content["seeds"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise MelvisionError(f"{path}: missing or damaged; {out} is no folder of runs") from None
 
 
-def fit_seeds(config, seeds, out, *, say=print, rank=0, world=1):
-    """Train once for each seed, into ``seed-0`` and so on; runs that are complete are kept.
+@dataclass
+class SeedsResult:
+    """What `fit_seeds` returns.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of the runs, ``seed-0`` and so on.
+    scores : dict or None
+        Accuracy over the seeds, see `metrics.mean_and_interval`, by ``"dev"``, ``"dev_last"`` and, where there is one,
+        ``"test"``; None in all but the first of several processes.
+    together : dict or None
+        Scores of the mean of all models' probabilities; see `metrics.score`.
+    problems : list of str
+        Pictures that could not be used.
+    notes : list of str
+        What else the user should know of the pictures.
+    """
+
+    run: Path
+    scores: dict[str, Any] | None
+    together: dict[str, Any] | None
+    problems: list[str]
+    notes: list[str]
+
+    @property
+    def judged(self) -> str:
+        """Which of `scores` the model is judged by: test, or the last epoch's dev where there is none."""
+        return "test" if "test" in (self.scores or ()) else LAST
+
+
+def fit_seeds(
+    config: TrainConfig,
+    seeds: Sequence[int],
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> SeedsResult:
+    """Train once for each seed, into ``seed-0`` and so on, and report them together.
 
     Parameters
     ----------
-    config : Config
+    config : TrainConfig
         Its seed is not used.
-    seeds : list of int
+    seeds : sequence of int
         One a run.
-    out : Path
-        Folder of the runs.
-    say : callable
-        Takes a line of text for the user.
-    rank, world : int
-        As `parallel.group` gives them.
+    out : str or Path, optional
+        Folder of the runs; by default the first of ``runs/<recipe>-001`` and so on that is free.
+    resume : bool
+        Go on with what `out` holds: complete runs are kept, an interrupted one is resumed.
+    progress : callable, optional
+        Takes a line of text for the user, such as `print`. By default lines go to `logging`.
 
     Returns
     -------
-    summary : dict or None
-        What ``summary.json`` holds; None in all but the first of several processes.
-    problems : list of str
-        Pictures that could not be used.
+    result : SeedsResult
     """
-    out.mkdir(parents=True, exist_ok=True)
-    if rank == 0:
-        with atomic.replacing(out / SEEDS_FILE, "w", encoding="utf-8") as file:
-            json.dump({"seeds": seeds, "config": asdict(config)}, file, indent=1)
-    problems = []
-    for seed in seeds:
-        folder = out / f"seed-{seed}"
-        if (folder / "metrics.json").exists():
-            continue
-        say(f"seed {seed}:")
-        begun = (folder / "config.json").exists()
-        _, unusable = fit(replace(config, seed=seed), folder, resume=begun, say=say, rank=rank, world=world)
-        problems += [line for line in unusable if line not in problems]
-    return (_report_seeds(out, seeds, config) if rank == 0 else None), problems
+    with Distributed() as distributed, run_folder(config, out, resume, distributed) as folder:
+        context = RunContext(folder, pick_hardware(config, distributed).device, distributed, progress)
+        if distributed.is_first:
+            atomic.write_json(folder / run_files.SEEDS, {"seeds": list(seeds), "config": asdict(config)})
+        problems, notes = [], []
+        for seed in seeds:
+            of_seed = run_files.seed_folder(folder, seed)
+            if (of_seed / run_files.METRICS).exists():
+                continue
+            context.say(f"seed {seed}:")
+            result = fit(replace(config, seed=seed), of_seed, resume=True, progress=progress)
+            problems += [line for line in result.problems if line not in problems]
+            notes += [line for line in result.notes if line not in notes]
+        if not distributed.is_first:
+            return SeedsResult(folder, None, None, problems, notes)
+        return SeedsResult(folder, *_report_seeds(folder, seeds, config), problems, notes)
 
 
-def _predictions(folder, split):
-    """Files, labels and probabilities of a run's ``predictions.csv``."""
-    with open(folder / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
-    classes = list(rows[0])[4:]
-    y = np.array([classes.index(row["genre"]) for row in rows])
-    return [row["file"] for row in rows], y, np.array([[float(row[name]) for name in classes] for row in rows]), classes
-
-
-def _report_seeds(out, seeds, config):
-    folders = [out / f"seed-{seed}" for seed in seeds]
-    scores = [json.loads((folder / "metrics.json").read_text("utf-8")) for folder in folders]
+def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the report of all seeds; returns their accuracies, and the scores of all of them together."""
+    folders = [run_files.seed_folder(out, seed) for seed in seeds]
+    scores = [json.loads((folder / run_files.METRICS).read_text("utf-8")) for folder in folders]
     judged = "test" if "test" in scores[0] else LAST
-    summary = {split: spread([found[split]["accuracy"] for found in scores]) for split in ("dev", LAST)}
-    if judged == "test":
-        summary["test"] = spread([found["test"]["accuracy"] for found in scores])
-    found = [_predictions(folder, judged) for folder in folders]
-    paths, y, _, classes = found[0]
-    probabilities = np.mean([p for _, _, p, _ in found], axis=0)
+    summary = {
+        split: metrics.mean_and_interval([of_seed[split]["accuracy"] for of_seed in scores])
+        for split in dict.fromkeys(["dev", LAST, judged])
+    }
+    predictions = [read_split_predictions(folder / run_files.PREDICTIONS, judged) for folder in folders]
+    (paths, y, _), classes = predictions[0]
+    probabilities = np.mean([of_seed.probabilities for of_seed, _ in predictions], axis=0)
     together = metrics.score(y, probabilities)
     named = {"dev": "dev, kept epochs (optimistic: dev chose them)", LAST: "dev, last epochs", "test": "test"}
-    lines = [mean_line(named[split], scores) for split, scores in summary.items()]
+    lines = [summary_line(named[split], scores) for split, scores in summary.items()]
     low, high = together["interval"]
     lines.append(
         f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {together['accuracy']:.3f} "
         f"(95 % {low:.3f} to {high:.3f})"
     )
-    about = {"config": asdict(config), "seeds": seeds, "versions": versions()}
+    about = {"config": asdict(config), "seeds": list(seeds), "versions": versions()}
     side = judged.split("_")[0]
     headline = f"{summary[judged]['mean']:.1%} of {len(y)} {side} tracks right, mean of {len(seeds)} seeds"
     headline += f"; {together['accuracy']:.1%} together"
-    text = write_pooled(
-        out, title=f"{side} tracks, all seeds together", headline=headline, lines=lines, y=y,
-        probabilities=probabilities, paths=paths, classes=classes, summary=summary | {"judged": judged}, about=about,
-        note=config.note,
+    result = PooledResult(
+        title=f"{side} tracks, all seeds together", headline=headline, lines=lines,
+        predictions=SplitPredictions(paths, y, probabilities), classes=classes,
+        summary=summary | {"judged": judged}, about=about, note=config.note,
     )  # fmt: skip
-    return summary | {"judged": judged, "together": together, "text": text}
+    write_pooled(out, result)
+    return summary, together

@@ -1,305 +1,339 @@
-"""``report.html`` and the plots of a run, of several seeds, and of a cross-validation."""
+"""``report.html``, the plots and the tables of one run, of several seeds, and of a cross-validation."""
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-from render import png
+from render import atomic, png
+from vision.data.dataset import Pictures
+from vision.models import run_files
 from vision.reports import html, metrics, plots
-from vision.reports.tables import text_report, write_split_predictions
+from vision.reports.tables import SplitPredictions, text_report, write_split_predictions
 from vision.splits import leaks
+from vision.splits.folder import read_settings
 from vision.training.config import TrainConfig, command_of
 
+#: Mistakes that a page shows: the most confident ones.
+SHOWN_MISTAKES = 8
 
-def spread(values):
-    """Mean, standard deviation and 95 % interval of the mean (Student's t) of some accuracies.
+#: Brightness of the parts of a spectrogram that were no evidence.
+DARKEST = 0.25
 
-    Returns
-    -------
-    found : dict
-        ``mean``, ``std``, ``interval`` and ``values``. Of a single value the spread is unknown: None.
+#: Leaks and equal pictures named on a page, of each kind.
+NAMED_LEAKS = 5
+
+SPLIT_NAMES = {"dev": "dev, kept epoch", "dev_last": "dev, last epoch"}
+
+
+@dataclass
+class RunResult:
+    """What the report of one training run is made of.
+
+    Attributes
+    ----------
+    scores : dict
+        What ``metrics.json`` holds: `metrics.score` by split, and ``kept_epoch``.
+    history : list of dict
+        Rows of ``history.csv``.
+    about : dict
+        Settings, hardware and versions, as in ``config.json``, and the ``temperature``.
+    sets : dict of str to Pictures
+        Train, dev and perhaps test.
+    probabilities : dict of str to np.ndarray, shape (n, n_classes)
+        For each split in `sets`, and whatever else ``predictions.csv`` is to hold of dev.
+    saliency : callable
+        A picture and a label to a map of the evidence for that label, shape (height, width), in [0, 1];
+        see `vision.attribution.occlusion.saliency`.
     """
-    from scipy.stats import t
 
-    values = [float(value) for value in values]
-    mean, n = float(np.mean(values)), len(values)
-    if n == 1:
-        return {"mean": mean, "std": None, "interval": None, "values": values}
-    std = float(np.std(values, ddof=1))
-    half = float(t.ppf(0.975, n - 1)) * std / n**0.5
-    return {"mean": mean, "std": std, "interval": [mean - half, mean + half], "values": values}
+    scores: dict[str, Any]
+    history: list[dict[str, Any]]
+    about: dict[str, Any]
+    sets: dict[str, Pictures]
+    probabilities: dict[str, np.ndarray]
+    saliency: Callable[[torch.Tensor, int], np.ndarray]
+
+    @property
+    def split(self) -> str:
+        """The split that the report is about: test, or dev where there is no test."""
+        return "test" if "test" in self.sets else "dev"
+
+    @property
+    def predictions(self) -> dict[str, SplitPredictions]:
+        """The predictions that ``predictions.csv`` holds, by split."""
+        predictions = {}
+        for split, probabilities in self.probabilities.items():
+            pictures = self.sets.get(split, self.sets["dev"])
+            predictions[split] = SplitPredictions(pictures.paths, pictures.y.numpy(), probabilities)
+        return predictions
 
 
-def mean_line(name, found):
-    """A spread as a line of text."""
-    values = ", ".join(f"{value:.3f}" for value in found["values"])
-    if found["std"] is None:
-        return f"{name}: {found['mean']:.3f}"
-    low, high = found["interval"]
-    return f"{name}: {found['mean']:.3f} +- {found['std']:.3f} (95 % of the mean {low:.3f} to {high:.3f}): {values}"
+@dataclass
+class PooledResult:
+    """What the report of several runs (seeds or folds) is made of.
+
+    Attributes
+    ----------
+    title, headline : str
+        Of the confusion matrix and of the page.
+    lines : list of str
+        Text before the tables.
+    predictions : SplitPredictions
+        Of every track that was scored, by models that were not trained on it.
+    classes : list of str
+        Genres.
+    summary : dict
+        What ``summary.json`` holds, less ``pooled`` and ``about``.
+    about : dict
+        Settings and versions.
+    note : str
+        First line of the report.
+    """
+
+    title: str
+    headline: str
+    lines: list[str]
+    predictions: SplitPredictions
+    classes: list[str]
+    summary: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
-def write_pooled(out, *, title, headline, lines, y, probabilities, paths, classes, summary, about, note=""):
-    """Write the report of several runs into a folder.
+def write_pooled(out: Path, result: PooledResult) -> str:
+    """Write the report of several runs.
 
     Parameters
     ----------
     out : Path
-        Gets ``summary.json``, ``evaluation_report.txt``, ``confusion_matrix.png``, ``predictions.csv``
-        and ``report.html``.
-    title, headline : str
-        Of the report.
-    lines : list of str
-        What is told before the tables.
-    y : np.ndarray, shape (n,), int
-        Labels of all pictures that were scored.
-    probabilities : np.ndarray, shape (n, n_classes)
-        Of each, from models that had not seen it.
-    paths : list of str
-        Where each came from.
-    classes : list of str
-        Genres.
-    summary : dict
-        What ``summary.json`` holds.
-    about : dict
-        Settings and versions.
-    note : str
-        Put on top.
+        Folder that gets ``summary.json``, ``evaluation_report.txt``, ``confusion_matrix.png``,
+        ``predictions.csv`` and ``report.html``.
+    result : PooledResult
+
+    Returns
+    -------
+    text : str
+        Content of ``evaluation_report.txt``.
     """
-    table = metrics.per_genre(y, probabilities, classes)
+    _, y, probabilities = result.predictions
     pooled = metrics.score(y, probabilities)
-    told = text_report({"all": pooled}, table, classes, "all", note=note)
-    text = "\n".join(lines) + "\n" + told
-    html.write_text(out / "evaluation_report.txt", text)
-    plots.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, probabilities), classes, title)
-    write_split_predictions(out / "predictions.csv", {"held out": (paths, y, probabilities)}, classes)
-    sections = {
-        "Where it fails": [out / "confusion_matrix.png"],
-        "Scores": [text],
-        "What it depends on": [json.dumps(about, indent=1)],
+    table = metrics.per_genre(y, probabilities, result.classes)
+    text = "\n".join(result.lines) + "\n"
+    text += text_report({"all": pooled}, table, result.classes, "all", note=result.note)
+    atomic.write_text(out / run_files.TEXT_REPORT, text)
+    confusion_plot = out / run_files.CONFUSION_PLOT
+    plots.plot_confusion(confusion_plot, metrics.confusion(y, probabilities), result.classes, result.title)
+    write_split_predictions(out / run_files.PREDICTIONS, {"held out": result.predictions}, result.classes)
+    context = {
+        "title": out.resolve().name,
+        "headline": result.headline,
+        "note": result.note,
+        "confusion_plot": confusion_plot,
+        "report": text,
+        "about": json.dumps(result.about, indent=1),
     }
-    html.write_page(out / "report.html", out.resolve().name, headline, sections, note)
-    # Last: it says that all is done.
-    html.write_text(out / "summary.json", json.dumps(summary | {"pooled": pooled, "about": about}, indent=1))
+    html.write_page(out / run_files.PAGE, "pooled.html", context)
+    # Last, because this file marks the folder as complete.
+    atomic.write_json(out / run_files.SUMMARY, result.summary | {"pooled": pooled, "about": result.about})
     return text
 
 
-def write_run(out, *, scores, history, about, judged, sets, probabilities, look):
-    """Write all reports of a training run into its folder.
+def write_run(out: Path, result: RunResult) -> None:
+    """Write the plots, the tables and ``report.html`` of a training run.
 
     Parameters
     ----------
     out : Path
         The run folder.
-    scores : dict
-        What ``metrics.json`` holds.
-    history : list of dict
-        Rows of ``history.csv``.
-    about : dict
-        Settings and versions.
-    judged : str
-        ``"test"``, or ``"dev"`` where there is no test.
-    sets : dict of str to Pictures
-        Train, dev and perhaps test.
-    probabilities : dict of str to np.ndarray, shape (n, n_classes)
-        For each of them, and whatever else ``predictions.csv`` is to hold of dev.
-    look : callable
-        As for `run_page.write`.
+    result : RunResult
     """
-    pictures, p, kept = sets[judged], probabilities[judged], scores["kept_epoch"]
-    y, classes = pictures.y.numpy(), pictures.classes
-    table = metrics.per_genre(y, p, classes)
-    text = text_report(scores, table, classes, judged, note=about["config"]["note"], kept=kept)
-    html.write_text(out / "evaluation_report.txt", text)
-    for what in ("accuracy", "loss"):
-        plots.plot_history(out / f"{what}_plot.png", history, what, kept)
-    title = f"{judged} tracks, epoch {kept}"
-    plots.plot_confusion(out / "confusion_matrix.png", metrics.confusion(y, p), classes, title)
-    plots.plot_reliability(out / "reliability_plot.png", metrics.reliability(y, p))
-    of_split = {split: sets.get(split, sets["dev"]) for split in probabilities}
-    table = {split: (found.paths, found.y.numpy(), probabilities[split]) for split, found in of_split.items()}
-    write_split_predictions(out / "predictions.csv", table, classes)
-    write_page(out, scores=scores, about=about, judged=judged, sets=sets, probabilities=p, look=look)
+    split, kept = result.split, result.scores["kept_epoch"]
+    predictions, classes = result.predictions, result.sets[split].classes
+    _, y, probabilities = predictions[split]
+    table = metrics.per_genre(y, probabilities, classes)
+    text = text_report(result.scores, table, classes, split, note=result.about["config"]["note"], kept=kept)
+    atomic.write_text(out / run_files.TEXT_REPORT, text)
+    paths = {
+        "accuracy": out / run_files.ACCURACY_PLOT,
+        "loss": out / run_files.LOSS_PLOT,
+        "confusion": out / run_files.CONFUSION_PLOT,
+        "reliability": out / run_files.RELIABILITY_PLOT,
+    }
+    for quantity in ("accuracy", "loss"):
+        plots.plot_history(paths[quantity], result.history, quantity, kept)
+    counts = metrics.confusion(y, probabilities)
+    plots.plot_confusion(paths["confusion"], counts, classes, f"{split} tracks, epoch {kept}")
+    plots.plot_reliability(paths["reliability"], metrics.reliability(y, probabilities))
+    write_split_predictions(out / run_files.PREDICTIONS, predictions, classes)
+    html.write_page(out / run_files.PAGE, "run.html", {"title": out.resolve().name, "plots": paths, **_context(result)})
 
 
-#: So many of the most confident mistakes are shown.
-MISTAKES = 8
+def confident_mistakes(y: np.ndarray, probabilities: np.ndarray) -> list[int]:
+    """Indices of the tracks that were predicted wrongly, the most confident first.
 
-#: How bright the parts stay that did not count.
-DARKEST = 0.25
-
-NAMES = {"dev": "dev, kept epoch", "dev_last": "dev, last epoch"}
-
-
-def confident_mistakes(y, probabilities):
-    """Numbers of the tracks that are wrong, the surest first."""
+    Parameters
+    ----------
+    y : np.ndarray, shape (n,), int
+        True labels.
+    probabilities : np.ndarray, shape (n, n_classes)
+        Of each genre.
+    """
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y)
     return wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")].tolist()
 
 
-def lit(x, heat):
-    """A picture as people see it, and once more, dark where the model did not look.
+def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image.Image]:
+    """Draw the network's input for people, and once more with everything but the evidence darkened.
 
     Parameters
     ----------
     x : torch.Tensor, shape (1 or 3, height, width), uint8
-        Levels, shown in magma, or colours.
-    heat : np.ndarray, shape (height, width), in [0, 1]
-        From `attribution.look`.
+        Levels, drawn in magma, or colours.
+    saliency : np.ndarray, shape (height, width), in [0, 1]
+        From `vision.attribution.occlusion.saliency`.
 
     Returns
     -------
-    plain, lit : PIL.Image.Image
+    plain, highlighted : PIL.Image.Image
         RGB.
     """
     x = x.numpy()
     pixels = png.palette("magma")[x[0]] if len(x) == 1 else x.transpose(1, 2, 0)
-    dimmed = pixels * (DARKEST + (1 - DARKEST) * heat[..., None])
+    dimmed = pixels * (DARKEST + (1 - DARKEST) * saliency[..., None])
     return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(dimmed.round().astype(np.uint8))
 
 
-def _tiles(scores):
-    low, high = scores["interval"]
-    return html.tiles(
-        [
-            ("Accuracy", f"{scores['accuracy']:.1%}", f"95 %: {low:.1%} to {high:.1%}, n = {scores['n']}"),
-            ("Macro F1", f"{scores['macro_f1']:.3f}", "all genres alike"),
-            ("In the top 3", f"{scores['top3']:.1%}", "the genre is among three"),
-            ("Calibration error", f"{scores['calibration_error']:.3f}", "0: as sure as it is right"),
-        ]
-    )
+def _context(result: RunResult) -> dict[str, Any]:
+    """The variables of ``run.html``, less the title and the plots."""
+    split, scores, about = result.split, result.scores, result.about
+    pictures, probabilities = result.sets[split], result.probabilities[split]
+    y, classes, config = pictures.y.numpy(), pictures.classes, TrainConfig.from_dict(about["config"])
+    headline = f"{scores[split]['accuracy']:.1%} of {len(y)} {split} tracks correct"
+    headline += f"; chance level for {len(classes)} genres: {1 / len(classes):.0%}."
+    if split == "dev":
+        headline += " Optimistic: the epoch was chosen on these tracks, because there is no test folder."
+    return {
+        "headline": headline,
+        "note": config.note,
+        "scores": scores[split],
+        "score_rows": _score_rows(scores),
+        "kept_epoch": scores["kept_epoch"],
+        "temperature": about["temperature"],
+        "genre_rows": genre_rows(y, probabilities, classes),
+        "n_mistakes": int((probabilities.argmax(axis=1) != y).sum()),
+        "mistakes": list(_mistakes(pictures, probabilities, result.saliency)),
+        "splits": list(result.sets),
+        "count_rows": _count_rows(result.sets, classes),
+        "split_description": _describe_split(config.data),
+        "leak_notes": _leak_notes(result.sets),
+        "command": command_of(config),
+        "hardware": f"On {about['device']}, {about['precision']}, {about['threads']} threads.",
+        "settings": json.dumps(about["config"], indent=1),
+        "versions": json.dumps(about["versions"], indent=1),
+    }
 
 
-def _score_table(scores):
+def _score_rows(scores: dict[str, Any]) -> list[list[Any]]:
     rows = []
-    for split, found in scores.items():
-        if isinstance(found, dict):
-            low, high = found["interval"]
-            figures = [f"{found[name]:.3f}" for name in ("accuracy", "macro_f1", "top3", "calibration_error", "loss")]
-            figures[1:1] = [f"{low:.3f} to {high:.3f}"]
-            rows.append([NAMES.get(split, split), found["n"], *figures])
-    head = ["", "tracks", "accuracy", "95 % interval", "macro F1", "top 3", "calibration", "loss"]
-    return html.table(head, rows)
+    for split, entry in scores.items():
+        if isinstance(entry, dict):
+            low, high = entry["interval"]
+            rest = [f"{entry[name]:.3f}" for name in ("macro_f1", "top3", "calibration_error", "loss")]
+            interval = f"{low:.3f} to {high:.3f}"
+            rows.append([SPLIT_NAMES.get(split, split), entry["n"], f"{entry['accuracy']:.3f}", interval, *rest])
+    return rows
 
 
-def genre_table(y, probabilities, classes):
-    """A row a genre: its scores, and what it is taken for most often, as `page.Markup`."""
+def genre_rows(y: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[list[Any]]:
+    """Rows of the table of genres.
+
+    Parameters
+    ----------
+    y : np.ndarray, shape (n,), int
+        True labels.
+    probabilities : np.ndarray, shape (n, n_classes)
+        Of each genre.
+    classes : sequence of str
+        Genres.
+
+    Returns
+    -------
+    rows : list of list
+        For each genre its name, number of tracks, precision, recall, F1, and the genre that it is most often mistaken
+        for, with the count.
+    """
     table, counts = metrics.per_genre(y, probabilities, classes), metrics.confusion(y, probabilities)
     rows = []
     for label, name in enumerate(classes):
         row, others = table[name], counts[label].copy()
         others[label] = 0
-        taken = f"{classes[others.argmax()]} ({others.max()})" if others.any() else ""
-        figures = [f"{row[what]:.2f}" for what in ("precision", "recall", "f1-score")]
-        rows.append([name, int(row["support"]), *figures, taken])
-    return html.table(["genre", "tracks", "precision", "recall", "F1", "mostly taken for"], rows)
+        mistaken_for = f"{classes[others.argmax()]} ({others.max()})" if others.any() else ""
+        figures = [f"{row[score]:.2f}" for score in ("precision", "recall", "f1-score")]
+        rows.append([name, int(row["support"]), *figures, mistaken_for])
+    return rows
 
 
-def _mistakes(pictures, probabilities, look):
+def _mistakes(
+    pictures: Pictures, probabilities: np.ndarray, saliency: Callable[[torch.Tensor, int], np.ndarray]
+) -> Iterator[dict[str, Any]]:
     y, classes = pictures.y.numpy(), pictures.classes
-    wrong = confident_mistakes(y, probabilities)
-    if not wrong:
-        return [html.paragraph("Not one mistake.")]
-    cards = []
-    for number in wrong[:MISTAKES]:
-        p, path = probabilities[number], Path(pictures.paths[number])
-        said, true = classes[p.argmax()], classes[y[number]]
-        plain, bright = lit(pictures.x[number], look(pictures.x[number], int(p.argmax())))
-        told = f"{path.name}: {true}, taken for {said} ({p.max():.2f}; {true} {p[y[number]]:.2f})"
-        cards.append(html.figure([(plain, f"spectrogram of {path.name}"), (bright, "where it looked")], told))
-    told = f"The {len(cards)} surest of {len(wrong)} mistakes. Above the spectrogram as the model gets it, below it "
-    told += "dark where hiding it would have changed the answer little: bright parts spoke for the wrong genre."
-    return [html.paragraph(told), html.columns(cards)]
+    for number in confident_mistakes(y, probabilities)[:SHOWN_MISTAKES]:
+        p, x, true = probabilities[number], pictures.x[number], y[number]
+        predicted = int(p.argmax())
+        spectrogram, highlighted = highlight(x, saliency(x, predicted))
+        yield {
+            "name": Path(pictures.paths[number]).name,
+            "true": classes[true],
+            "p_true": p[true],
+            "predicted": classes[predicted],
+            "p_predicted": p[predicted],
+            "spectrogram": spectrogram,
+            "highlighted": highlighted,
+        }
 
 
-def _counts(sets, classes):
-    by_split = [np.bincount(pictures.y.numpy(), minlength=len(classes)) for pictures in sets.values()]
-    rows = [[name, *(counts[label] for counts in by_split)] for label, name in enumerate(classes)]
-    rows.append(["all", *(counts.sum() for counts in by_split)])
-    return html.table(["genre", *sets], rows)
+def _count_rows(sets: dict[str, Pictures], classes: Sequence[str]) -> list[list[Any]]:
+    """Tracks of each genre in each split, and their sums."""
+    by_split = np.array([np.bincount(pictures.y.numpy(), minlength=len(classes)) for pictures in sets.values()])
+    rows = [[name, *counts] for name, counts in zip(classes, by_split.T, strict=True)]
+    return [*rows, ["all", *by_split.sum(axis=1)]]
 
 
-def _how_split(data):
+def _describe_split(data: str | Path) -> str:
     """How the data folder was split, in words."""
     try:
-        how = json.loads((Path(data) / "split.json").read_text("utf-8"))
-        named = {side: len(tracks) for side, tracks in how["lists"].items()}
+        how = read_settings(data)
+        listed = {side: len(tracks) for side, tracks in how["lists"].items()}
         ratios = "/".join(str(ratio) for ratio in how["ratios"])
-        if named:
-            told = ", ".join(f"{n} {side}" for side, n in named.items())
-            return f"Split by lists of {told} tracks: whether an artist is on two sides, they decide."
-        told = f"{ratios} by chance, seed {how['seed']}, the same share of each genre on every side"
+        if listed:
+            counts = ", ".join(f"{n} {side}" for side, n in listed.items())
+            return f"Split by lists of {counts} tracks. The lists decide whether an artist is in two splits."
+        method = f"Split {ratios} at random with seed {how['seed']}, stratified by genre"
         if how["groups"]:
-            return f"Split {told}; tracks of one group (artist) kept on one side."
-        return f"Split {told}. No groups were given: one artist may be on two sides, which flatters (--groups)."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return f"{method}; tracks of one group (artist) are in one split."
+        return f"{method}. No groups were given: an artist may be in two splits, which inflates the scores (--groups)."
+    except (ValueError, TypeError, AttributeError):  # MelvisionError where the file is missing
         return "Split by hand, or by another program."
 
 
-def _leaks(sets):
-    found = leaks.compare(sets)
-    parts = []
-    for name, what in (("tracks", "tracks are on two sides"), ("equal_across", "equal pictures are on two sides")):
-        if found[name]:
-            some = ", ".join(" = ".join(map(str, np.atleast_1d(one))) for one in found[name][:5])
-            parts.append(f"LEAK: {len(found[name])} {what}, so the figures are too good: {some}")
-    if not parts:
-        parts.append("Leak check: no track, by its name, and no picture, as the model gets it, is on two sides.")
-    if found["equal_within"]:
-        some = ", ".join(f"{Path(a).name} = {Path(b).name}" for a, b in found["equal_within"][:5])
-        parts.append(f"{len(found['equal_within'])} equal pictures on one side: {some}.")
-    return [html.paragraph(part) for part in parts]
-
-
-def write_page(out, *, scores, about, judged, sets, probabilities, look):
-    """Write ``report.html``; the plots that it shows must be there.
-
-    Parameters
-    ----------
-    out : Path
-        The run folder.
-    scores : dict
-        What ``metrics.json`` holds.
-    about : dict
-        Settings and versions.
-    judged : str
-        ``"test"``, or ``"dev"`` where there is no test.
-    sets : dict of str to Pictures
-        Train, dev and perhaps test.
-    probabilities : np.ndarray, shape (n, n_classes)
-        Of the judged set.
-    look : callable
-        Picture and label to what spoke for it; see `attribution.look`.
-    """
-    pictures, config = sets[judged], TrainConfig(**about["config"])
-    classes, found = pictures.classes, scores[judged]
-    headline = f"{found['accuracy']:.1%} of {found['n']} {judged} tracks right"
-    headline += f"; guessing one of {len(classes)} genres: {1 / len(classes):.0%}."
-    if judged == "dev":
-        headline += " Optimistic: the same tracks chose the epoch, and there was no test folder."
-    kept = f"Epoch {scores['kept_epoch']} was kept, the best on dev. Nothing was chosen by the last epoch or by test. "
-    kept += "Train is scored without dropout and augmentation. "
-    if about["temperature"] == 1:
-        kept += "Probabilities are as they were learned: dev has too few tracks, or mistakes, to say how sure to be."
-    else:
-        kept += f"The kept epoch's probabilities were made to fit dev by one temperature, {about['temperature']:.2f}; "
-        kept += "the last epoch's are as they were learned."
-    good = [_tiles(found), _score_table(scores), html.paragraph(kept), out / "reliability_plot.png"]
-    fails = [out / "confusion_matrix.png", genre_table(pictures.y.numpy(), probabilities, classes)]
-    settings, versions = json.dumps(about["config"], indent=1), json.dumps(about["versions"], indent=1)
-    on = [
-        _counts(sets, classes), html.paragraph(_how_split(config.data)), *_leaks(sets),
-        html.paragraph("The command:"), html.pre(command_of(config)),
-        html.paragraph(f"On {about['device']}, {about['precision']}, {about['threads']} threads."),
-        html.details("Settings", settings), html.details("Versions", versions),
-    ]  # fmt: skip
-    sections = {
-        "How good is it?": good,
-        "Where does it fail?": fails + _mistakes(pictures, probabilities, look),
-        "How did it learn?": [out / "accuracy_plot.png", out / "loss_plot.png"],
-        "On what?": on,
-    }
-    html.write_page(out / "report.html", out.resolve().name, headline, sections, config.note)
+def _leak_notes(sets: dict[str, Pictures]) -> list[str]:
+    """What the leak check found, a sentence each."""
+    leaked = leaks.compare(sets)
+    notes = []
+    for kind, what in (("tracks", "tracks"), ("equal_across", "pairs of equal pictures")):
+        if leaked[kind]:
+            names = ", ".join(" = ".join(map(str, np.atleast_1d(leak))) for leak in leaked[kind][:NAMED_LEAKS])
+            notes.append(f"LEAK: {len(leaked[kind])} {what} are in two splits, so the scores are too high: {names}")
+    if not notes:
+        notes.append("Leak check: no track name and no picture, as the model gets it, is in two splits.")
+    if leaked["equal_within"]:
+        pairs = [f"{Path(a).name} = {Path(b).name}" for a, b in leaked["equal_within"][:NAMED_LEAKS]]
+        notes.append(f"{len(leaked['equal_within'])} pairs of equal pictures within a split: {', '.join(pairs)}.")
+    return notes

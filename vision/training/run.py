@@ -1,38 +1,150 @@
-"""One epoch of training, and probabilities for pictures. No files, no printing."""
+"""From settings to a run folder: read the pictures, train, score, report."""
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from render import atomic
+from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
-from vision.data.dataset import list_pictures, read_folder
-from vision.data.preprocess import Preprocessor, learn_input_spec
-from vision.inference.device import keep_freed_memory, pick_device, pick_precision, use_threads
+from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
+from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
-from vision.reports.tables import write_csv
 from vision.splits.leaks import train_splits
 from vision.training.calibration import calibrate
-from vision.training.distributed import gather, local_device, once_a_host, wait
-from vision.training.loop import best, learn
-from vision.training.report import write_run
+from vision.training.config import TrainConfig
+from vision.training.distributed import Distributed
+from vision.training.loop import RunContext, best, learn
+from vision.training.report import RunResult, write_run
 from vision.training.state import read_state, threads_before
 
+#: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
+LAST = "dev_last"
 
-def versions():
-    """Return what a result depends on besides its settings: a dict of versions and hardware."""
+
+def read_spec(config: TrainConfig, paths: Sequence[str]) -> InputSpec:
+    """Learn from the train pictures how the input is made, as a config asks for it: `InputSpec`."""
+    return learn_input_spec(
+        paths,
+        size=config.size,
+        window=config.window or None,
+        track_seconds=config.track_seconds,
+        channels={"auto": None, "levels": 1, "rgb": 3}[config.input],
+    )
+
+
+def read_data(
+    config: TrainConfig, cache: Path | None = None, share: str | None = None
+) -> tuple[dict[str, Pictures], InputSpec]:
+    """Read the train, dev and test folders.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Which and how.
+    cache : Path, optional
+        Folder for what does not fit into memory.
+    share : str, optional
+        Put all of it into files there whose names begin with this, for other processes to map.
+
+    Returns
+    -------
+    sets : dict of str to Pictures
+        Train, dev and, where there is one, test; with one list of classes and as many channels.
+    spec : InputSpec
+        How they were read, learned from the train pictures.
+    """
+    folders = train_splits(config.data)
+    spec = read_spec(config, list_pictures(folders["train"]))
+    classes, sets = None, {}
+    for split, folder in folders.items():
+        path = cache / f"{share}{split}" if share else None
+        sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
+        classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
+    check_genres(sets["train"], folders["train"])
+    return sets, spec
+
+
+def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple[dict[str, Pictures], InputSpec]:
+    """As `read_data`, once per host: its first process decodes into files, the others map them."""
+    share = f".pictures-{distributed.rank}-" if distributed.world > 1 else None
+    try:
+        data = distributed.once_per_host(lambda: read_data(config, out, share))
+        distributed.wait()
+        return data
+    finally:
+        # A file stays mapped without its name, and nothing is left of it, however the run ends.
+        for path in out.glob(f"{share}*") if share else ():
+            with contextlib.suppress(PermissionError):  # Windows keeps what is mapped
+                path.unlink()
+
+
+def check_genres(train: Pictures, folder: str | Path) -> None:
+    """Raise MelvisionError unless there is a picture of each of at least two genres to train on."""
+    if len(train.classes) < 2:
+        raise MelvisionError(f"{folder}: one genre only ({train.classes[0]}); expected at least two to tell apart")
+    absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
+    if absent:
+        raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
+
+
+def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about: dict[str, Any]) -> ModelSpec:
+    """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
+    mean, std = train.x.mean_and_std()
+    texture = len(train_windows(train.x)) if config.texture else 0
+    model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
+    return ModelSpec(train.classes, model, spec, about)
+
+
+def fingerprint(sets: dict[str, Pictures]) -> str:
+    """A hash of every pixel and label: a resumed run must go on with the pictures it began with."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split, pictures in sets.items():
+        labels = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
+        digest.update(labels.encode(errors="surrogateescape"))
+        for number in range(len(pictures.x)):
+            digest.update(pictures.x[number].numpy())
+    return digest.hexdigest()
+
+
+class Hardware(NamedTuple):
+    """What a run computes on; its last bits depend on it."""
+
+    device: torch.device
+    precision: str
+    threads: int
+
+
+def pick_hardware(config: TrainConfig, distributed: Distributed | None = None) -> Hardware:
+    """The device, precision and threads that a config gets on this machine.
+
+    Raises
+    ------
+    MelvisionError
+        When it insists on a device that is not there.
+    """
+    threads = use_threads(config.threads)
+    device = (distributed or Distributed()).local_device(pick_device(config.device))
+    return Hardware(device, pick_precision(config.precision, device), threads)
+
+
+def versions() -> dict[str, str]:
+    """Versions and hardware: what a result depends on besides its settings and pictures."""
     import torchvision
 
     from render import __version__
@@ -46,194 +158,188 @@ def versions():
     }
 
 
-#: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
-LAST = "dev_last"
+def describe_run(
+    config: TrainConfig, hardware: Hardware, sets: dict[str, Pictures], processes: int = 1
+) -> dict[str, Any]:
+    """All that a run's result depends on but versions, for ``config.json``; a resumed run must have the same."""
+    about = {"config": asdict(config), "device": hardware.device.type, "precision": hardware.precision}
+    return about | {"threads": hardware.threads, "processes": processes, "pictures": fingerprint(sets)}
 
 
-def input_spec(config, paths):
-    """Learn from the train pictures how the input is made, as a config asks for it: `InputSpec`."""
-    return learn_input_spec(
-        paths,
-        size=config.size,
-        window=config.window or None,
-        track_seconds=config.track_seconds,
-        channels={"auto": None, "levels": 1, "rgb": 3}[config.input],
-    )
+def require_new(out: str | Path) -> None:
+    """Raise MelvisionError unless a folder is empty or not there: no run may be overwritten."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MelvisionError(f"{out}: exists already; choose another folder, or resume the run if it was interrupted")
 
 
-def read_data(config, cache=None, share=None):
-    """Read the train, dev and test folders.
+def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
+    if out is not None:
+        if not resume:
+            require_new(out)
+        Path(out).mkdir(parents=True, exist_ok=True)
+        return Path(out)
+    number = 1
+    while True:
+        folder = Path("runs") / f"{recipe}-{number:03}"
+        try:
+            folder.mkdir(parents=True)  # two runs that start together must not get the same one
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+@contextlib.contextmanager
+def run_folder(config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed) -> Iterator[Path]:
+    """Make the folder of a run for the length of a block; it goes again if nothing was written into it.
 
     Parameters
     ----------
-    config : Config
-        Says which and how.
-    cache : Path, optional
-        Folder for what does not fit into memory.
-    share : str, optional
-        Put all of it into files there, whose names begin so, for other processes.
+    config : TrainConfig
+        Its recipe names the folder where `out` is None: the first of ``runs/<recipe>-001`` and so on that is free.
+    out : str or Path, optional
+        The folder.
+    resume : bool
+        Whether it may hold an interrupted run.
+    distributed : Distributed
+        The first of these processes makes it.
 
-    Returns
-    -------
-    sets : dict of str to Pictures
-        Train, dev and, where there is one, test; with one list of classes and as many channels.
-    spec : InputSpec
-        How they were read, learned from the train pictures.
-    """
-    folders = train_splits(config.data)
-    spec = input_spec(config, list_pictures(folders["train"]))
-    classes, sets = None, {}
-    for split, folder in folders.items():
-        path = cache / f"{share}{split}" if share else None
-        sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
-        classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
-    check_genres(sets["train"], folders["train"])
-    return sets, spec
-
-
-def _read_once(config, out, rank, world):
-    """As `read_data`, once a host: its first process decodes into files, the others map them."""
-    share = f".pictures-{rank}-" if world > 1 else None
-    try:
-        found = once_a_host(lambda: read_data(config, out, share), rank, world)
-        wait(world)
-        return found
-    finally:
-        # A file stays mapped without its name, and nothing is left of it, however the run ends.
-        for path in out.glob(f"{share}*") if share else ():
-            with contextlib.suppress(PermissionError):  # Windows keeps what is mapped
-                path.unlink()
-
-
-def check_genres(train, folder):
-    """Raise MelvisionError unless there is a picture of each of at least two genres to train on."""
-    if len(train.classes) < 2:
-        raise MelvisionError(f"{folder}: one genre only ({train.classes[0]}); expected at least two to tell apart")
-    absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
-    if absent:
-        raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
-
-
-def make_model_spec(config, train, spec, about):
-    """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
-    mean, std = train.x.mean_and_std()
-    texture = len(train_windows(train.x)) if config.texture else 0
-    model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
-    return ModelSpec(train.classes, model, spec, about)
-
-
-def fingerprint(sets):
-    """A hash of every pixel and label: a resumed run must go on with the pictures it began with."""
-    digest = hashlib.blake2b(digest_size=16)
-    for split, pictures in sets.items():
-        told = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
-        digest.update(told.encode(errors="surrogateescape"))
-        for number in range(len(pictures.x)):
-            digest.update(pictures.x[number].numpy())
-    return digest.hexdigest()
-
-
-def pick_hardware(config):
-    """The device, precision and threads that a config gets on this machine.
+    Yields
+    ------
+    folder : Path
 
     Raises
     ------
     MelvisionError
-        When it insists on a device that is not there.
+        When it holds something and `resume` is false.
     """
-    keep_freed_memory()
-    threads = use_threads(config.threads)
+    folder = distributed.once(lambda: _make_run_folder(config.recipe, out, resume))
     try:
-        device = local_device(pick_device(config.device))
-    except ValueError as error:
-        raise MelvisionError(error) from None
-    return device, pick_precision(config.precision, device), threads
+        yield folder
+    finally:
+        if distributed.is_first and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
-def fit(config, out, *, resume=False, say=print, rank=0, world=1):
-    """Train a model and write its run folder.
+@dataclass
+class TrainResult:
+    """What `fit` returns.
 
-    Parameters
+    Attributes
     ----------
-    config : Config
-        What to do.
-    out : str or Path
-        The run folder. It must not hold a run unless `resume`.
-    resume : bool
-        Go on where an interrupted run in `out` stopped; the result is that of an uninterrupted one.
-    say : callable
-        Takes a line of text for the user.
-    rank, world : int
-        As `parallel.group` gives them.
-
-    Returns
-    -------
+    run : Path
+        The run folder.
     scores : dict or None
         What ``metrics.json`` holds; None in all but the first of several processes.
+    history : list of dict
+        The rows of ``history.csv``.
     problems : list of str
         Pictures that could not be used.
+    notes : list of str
+        What else the user should know of the pictures.
+    """
+
+    run: Path
+    scores: dict[str, Any] | None
+    history: list[dict[str, Any]]
+    problems: list[str]
+    notes: list[str]
+
+
+def fit(
+    config: TrainConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainResult:
+    """Train a model and write its run folder.
+
+    Under ``torchrun``, all processes call it and train together.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What to do.
+    out : str or Path, optional
+        The run folder; by default the first of ``runs/<recipe>-001`` and so on that is free.
+    resume : bool
+        Go on where an interrupted run in `out` stopped; the result is that of an uninterrupted one.
+    progress : callable, optional
+        Takes a line of text for the user, such as `print`. By default lines go to `logging`.
+    on_epoch : callable, optional
+        Called after each epoch with its row of ``history.csv``.
+
+    Returns
+    -------
+    result : TrainResult
 
     Raises
     ------
     MelvisionError
-        When the data cannot be trained on, or `out` does not fit.
+        When a setting is out of range, the data cannot be trained on, or `out` is in use.
     """
-    out = Path(out)
-    if resume and config.threads is None:
-        use_threads(threads_before(out))
-    config.check(world)
-    device, precision, threads = pick_hardware(config)
-    out.mkdir(parents=True, exist_ok=True)
-    sets, spec = _read_once(config, out, rank, world)
-    for pictures in sets.values():
-        for line in [*(f"note: {note}" for note in pictures.notes), *(f"failed: {line}" for line in pictures.problems)]:
-            say(line)
+    with Distributed() as distributed:
+        config.check(distributed.world)
+        with run_folder(config, out, resume, distributed) as folder:
+            if resume and config.threads is None:
+                use_threads(threads_before(folder))
+            hardware = pick_hardware(config, distributed)
+            context = RunContext(folder, hardware.device, distributed, progress, on_epoch)
+            return _fit(config, context, hardware, resume)
+
+
+def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: bool) -> TrainResult:
+    out, distributed = context.out, context.distributed
+    sets, input_spec = _read_once(config, out, distributed)
+    notes = [note for pictures in sets.values() for note in pictures.notes]
+    problems = [problem for pictures in sets.values() for problem in pictures.problems]
+    for line in note_and_failure_lines(notes, problems):
+        context.say(line)
     counts = ", ".join(f"{len(pictures.y)} {split}" for split, pictures in sets.items())
-    together = f", {world} processes" if world > 1 else ""
-    genres = len(sets["train"].classes)
-    say(f"{counts} pictures of {genres} genres; {device}, {precision}, {threads} threads{together}")
-    about = {"config": asdict(config), "device": device.type, "precision": precision, "threads": threads}
-    about |= {"processes": world, "pictures": fingerprint(sets), "versions": versions()}
-    spec = make_model_spec(config, sets["train"], spec, about)
+    where = f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
+    where += f", {distributed.world} processes" if distributed.world > 1 else ""
+    context.say(f"{counts} pictures of {len(sets['train'].classes)} genres; {where}")
+    about = describe_run(config, hardware, sets, distributed.world) | {"versions": versions()}
+    spec = make_model_spec(config, sets["train"], input_spec, about)
     # The first process reads for all: it may put a damaged file out of the way.
-    state = gather(read_state(out, about, say) if resume and rank == 0 else None, world)[0]
-    if state is None and rank == 0:
-        with atomic.replacing(out / "config.json", "w", encoding="utf-8") as file:
-            json.dump(about, file, indent=1)
+    state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
+    if state is None and distributed.is_first:
+        atomic.write_json(out / run_files.CONFIG, about)
         _write_split(out, sets)
-    train, dev = sets["train"], sets["dev"]
-    history, last = learn(config, spec, train, dev, out, device, state=state, say=say, rank=rank, world=world)
-    scores = _finish(out, device, sets, history, last) if rank == 0 else None
-    wait(world)
-    return scores, [line for pictures in sets.values() for line in pictures.problems]
+    history, last = learn(config, spec, sets["train"], sets["dev"], context, state)
+    scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
+    distributed.wait()
+    return TrainResult(out, scores, history, problems, notes)
 
 
-def _finish(out, device, sets, history, last):
+def _finish(
+    out: Path, device: torch.device, sets: dict[str, Pictures], history: list[dict[str, Any]], last: nn.Module
+) -> dict[str, Any]:
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, spec = checkpoint.load(out)
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
-    checkpoint.save(out / "model.pt", model, spec)
+    checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
     scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
     scores["kept_epoch"] = best(history)
-    judged = "test" if "test" in sets else "dev"
-    write_run(
-        out, scores=scores, history=history, about=predictor.about, judged=judged, sets=sets,
-        probabilities=probabilities, look=lambda x, label: saliency(predictor, x, label),
-    )  # fmt: skip
-    with atomic.replacing(out / "metrics.json", "w", encoding="utf-8") as file:
-        json.dump(scores, file, indent=1)
-    for name in ("last.pt", "before.pt"):
+    result = RunResult(
+        scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
+    )
+    write_run(out, result)
+    atomic.write_json(out / run_files.METRICS, scores)
+    for name in (run_files.STATE, run_files.OLDER_STATE):
         (out / name).unlink(missing_ok=True)
     return scores
 
 
-def _write_split(out, sets):
+def _write_split(out: Path, sets: dict[str, Pictures]) -> None:
     rows = [
-        {"split": split, "genre": pictures.classes[label], "file": path}
+        [split, pictures.classes[label], path]
         for split, pictures in sets.items()
         for path, label in zip(pictures.paths, pictures.y.tolist(), strict=True)
     ]
-    write_csv(out / "split.csv", ["split", "genre", "file"], rows)
+    atomic.write_csv(out / run_files.SPLIT, ["split", "genre", "file"], rows)
