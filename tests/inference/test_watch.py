@@ -71,6 +71,7 @@ def start_watcher(trained):
         watcher.process.kill()
 
 
+@pytest.mark.slow
 def test_each_file_is_predicted_once(start_watcher, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)

@@ -15,7 +15,7 @@ from render.errors import MelvisionError
 from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
 from vision import crossval
 from vision.reports import html
-from vision.splits.folds import _select, make_folds
+from vision.splits.folds import make_folds, select_pictures
 from vision.splits.groups import read_groups
 from vision.training import loop, repeats
 from vision.training.loop import learn
@@ -157,7 +157,7 @@ def test_no_model_has_seen_what_it_is_scored_on(images, artists, tmp_path, monke
         return real(config, recipe, train, dev, *args, **how)
 
     scored = []
-    select = _select
+    select = select_pictures
 
     def watch(pictures, numbers):
         found = select(pictures, numbers)
@@ -165,7 +165,7 @@ def test_no_model_has_seen_what_it_is_scored_on(images, artists, tmp_path, monke
         return found
 
     monkeypatch.setattr(loop, "learn", spy)
-    monkeypatch.setattr(repeats, "_select", watch)
+    monkeypatch.setattr(repeats, "select_pictures", watch)
     assert run(images, tmp_path / "out", "--folds", "2", "--repeats", "2", "--groups", str(artists)) == 0
     assert scored[::2] == learned and len(learned) == 4
     for train, held_out in zip(learned, scored[1::2], strict=True):

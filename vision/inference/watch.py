@@ -48,7 +48,7 @@ class PredictionTable:
         if rows[:1] != [header] and not _encode(header).startswith(content):
             raise MelvisionError(
                 f"{path}: is not the table of a folder watched with this model's genres; "
-                "choose another with --csv, or move it away"
+                "choose another file for the table, or move it away"
             )
         for row in rows[1:]:
             if len(row) == len(header) and row[1].isdecimal() and row[2].lstrip("-").isdecimal():

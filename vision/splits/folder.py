@@ -80,7 +80,7 @@ def read_rows(data: str | Path) -> list[Row]:
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
                 raise ValueError(row.file)
     except (TypeError, ValueError) as error:
-        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another folder with -o") from None
+        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another data folder") from None
     return rows
 
 
@@ -108,7 +108,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
         settings = json.loads(path.read_text("utf-8"))
         return {name: settings[name] for name in ("images", *DEFAULTS)}
     except (OSError, ValueError, KeyError, TypeError):
-        raise MelvisionError(f"{path}: missing or damaged; split into another folder with -o") from None
+        raise MelvisionError(f"{path}: missing or damaged; split into another data folder") from None
 
 
 def split_folder(
@@ -191,15 +191,17 @@ def _check_unchanged(images, data, saved, settings):
         if saved[name] != settings[name] or (name == "images" and (data / saved[name]).resolve() != images.resolve()):
             earlier = "other lists" if name == "lists" else f"{name} {saved[name]}"
             raise MelvisionError(
-                f"{data}: was split with {earlier}, and assignments never move; use another folder with -o"
+                f"{data}: was split with {earlier}, and assignments never change; choose another data folder"
             )
 
 
 def _check_folders(images, data, *, new):
     if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
-        raise MelvisionError(f"{images}: is split already; train on it, or look for leaks in it with --check")
+        raise MelvisionError(
+            f"{images}: is split already; train on it, or look for leaks in it: python -m vision.split {images} --check"
+        )
     if new and data.is_dir() and find_splits(data):
-        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another folder with -o")
+        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another data folder")
 
 
 def _check_counts(images, rows, *, by_list):
