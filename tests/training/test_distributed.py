@@ -1,6 +1,5 @@
 """Several processes train as one: each picture once, the gradients of the whole batch, files written by the first."""
 
-import csv
 import json
 import multiprocessing
 import os
@@ -15,7 +14,7 @@ import pytest
 import torch
 
 from render import atomic
-from tests.conftest import spectrogram_of, write_picture, write_tree
+from tests.conftest import rows_of, spectrogram_of, write_picture, write_tree
 from vision import train
 from vision.data import dataset
 from vision.data.pixel_store import PixelStore
@@ -26,10 +25,12 @@ from vision.models.classifier import GenreClassifier, create_model
 from vision.models.svm import fit_texture
 from vision.training import loop, run
 from vision.training.config import TrainConfig
-from vision.training.distributed import gather, group, mean_over_ranks, wrap
-from vision.training.loop import batches, seed_everything, train_one_epoch
+from vision.training.distributed import group, mean_over_ranks, wrap
+from vision.training.loop import train_one_epoch
 
 ROOT = Path(__file__).parents[2]
+
+
 QUICK = ["--size", "32", "--batch-size", "7", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
 
 
@@ -47,11 +48,6 @@ def data(tmp_path_factory):
 
 def flags(data, out, epochs=2, *more):
     return ["--data", str(data), "--out", str(out), "--epochs", str(epochs), *QUICK, *more]
-
-
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def as_rank(rank, world, port, told, function, *args):
@@ -317,25 +313,3 @@ def test_pictures_that_cannot_be_used_end_all_processes(data, tmp_path, together
     assert together(train.main, flags(tmp_path / "data", tmp_path / "run", 1)) == [2, 2]
     assert "none of its 1 pictures can be used" in together.read(0, "err")
     assert not (tmp_path / "run").exists()
-
-
-def test_batches_are_large_enough_for_every_process():
-    for n in (16, 17, 31, 33, 100):
-        for world in (1, 2, 4):
-            cut = batches(torch.arange(n), 16, world)
-            assert torch.cat(cut).tolist() == list(range(n))
-            shares = [len(batch[rank::world]) for batch in cut for rank in range(world)]
-            assert min(shares) >= 2
-            assert max(map(len, cut)) < 16 + 2 * world
-
-
-def test_processes_draw_differently_and_alone_there_is_one():
-    drawn = set()
-    for seed, epoch, rank in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 2, 1), (1, 1, 0), (1, 1, 1)]:
-        seed_everything(seed, epoch, rank)
-        drawn.add(torch.rand(1).item())
-    assert len(drawn) == 6
-    with group() as found:
-        assert found == (0, 1)
-    assert gather("mine", 1) == ["mine"]
-    assert mean_over_ranks([1.0, 2.0], 3, 1, torch.device("cpu")) == [1.0, 2.0]
