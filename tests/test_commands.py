@@ -5,11 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Those that compute on the device; vision.export computes on the CPU.
+COMMANDS = ["check", "train", "crossval", "evaluate", "predict", "explain", "listen", "serve"]
 
 
-def test_mps_fallback_is_set_before_torch():
-    code = "import sys, os; import vision.train; assert 'torch' not in sys.modules\n"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_mps_fallback_is_set_before_torch_is_imported(command):
+    code = f"import sys, os; import vision.{command}; assert 'torch' not in sys.modules\n"
     code += "print(os.environ['PYTORCH_ENABLE_MPS_FALLBACK'])"
     environment = {name: value for name, value in os.environ.items() if name != "PYTORCH_ENABLE_MPS_FALLBACK"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)

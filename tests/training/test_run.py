@@ -4,16 +4,20 @@ import json
 import os
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 from PIL import Image
 
 from render import png
+from render.errors import MelvisionError, ParameterError
 from tests.conftest import BANDS, rows_of, spectrogram_of, write_tree
 from tests.training.runs import QUICK, same_weights
 from vision import split, train
 from vision.inference.predictor import Predictor
 from vision.models import checkpoint
+from vision.training.config import TrainConfig
+from vision.training.run import fit
 
 
 def test_it_learns_and_leaves_a_run_folder(trained):
@@ -51,7 +55,7 @@ def test_text_report_is_scikit_learns(trained):
         assert line.split() in [found.split() for found in ours.splitlines()]
 
 
-def test_same_seed_same_weights(trained, tmp_path):
+def test_same_seed_same_weights(trained, tmp_path, no_plots):
     for name in ("a", "b"):
         flags = ["--data", str(trained / "data"), "--out", str(tmp_path / name), "--epochs", "2", *QUICK]
         assert train.main(flags) == 0
@@ -70,6 +74,7 @@ def test_names_that_are_no_text(tmp_path):
     assert Predictor(tmp_path / "run", "cpu").classes[0] == odd
 
 
+@pytest.mark.slow
 def test_mixed_origins_train_together(tmp_path):
     """Ours, matplotlib's with margins, and grey ones in one folder."""
     from matplotlib.figure import Figure
@@ -112,7 +117,7 @@ def test_training_on_what_cannot_be_trained_on(tmp_path, monkeypatch, capsys, tr
     told = refused("--data", str(tmp_path / "images_original"))
     assert "has no train and no dev" in told
     assert "python -m render" in told
-    assert "there is no such folder; make them of a pictures folder" in refused("--data", str(tmp_path / "nowhere"))
+    assert "there is no such folder; split a pictures folder" in refused("--data", str(tmp_path / "nowhere"))
     write_tree(tmp_path / "one" / "train", 3, ["jazz"])
     assert "has no dev folder" in refused("--data", "one")
     write_tree(tmp_path / "one" / "dev", 3, ["jazz"], start=3)
@@ -136,5 +141,42 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     (tmp_path / "data" / "train" / "jazz" / "bad.png").write_bytes(b"nothing")
     flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--epochs", "1", *QUICK]
     assert train.main(flags) == 1
-    assert "bad.png: cannot be read" in capsys.readouterr().out
+    assert "bad.png: cannot be read" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.json").exists()
+
+
+SMALL = {"model": "cnn2", "texture": False, "size": 32, "batch_size": 8, "epochs": 2, "device": "cpu"}
+
+
+def test_the_library_prints_nothing_and_returns_the_run(trained, tmp_path, capfd, no_plots):
+    config = TrainConfig(data=str(trained / "data"), **SMALL)
+    threads, rows = torch.get_num_threads(), []
+    result = fit(config, tmp_path / "run", on_epoch=rows.append)
+    assert capfd.readouterr() == ("", "")
+    assert torch.get_num_threads() == threads
+    assert result.run == tmp_path / "run"
+    assert result.scores == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert rows == result.history
+    assert result.problems == result.notes == []
+    lines = []
+    again = fit(config, tmp_path / "again", progress=lines.append)
+    assert again.scores == result.scores
+    assert lines[0].startswith("30 train, 3 dev, 3 test pictures") and len(lines) == 3
+
+
+def test_the_default_folder_is_the_next_that_is_free(trained, tmp_path, monkeypatch, no_plots):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig.from_recipe("classic", data=str(trained / "data"), **SMALL | {"epochs": 1})
+    assert [str(fit(config).run) for _ in range(2)] == ["runs/classic-001", "runs/classic-002"]
+
+
+def test_no_run_is_overwritten_and_no_empty_folder_left(trained, tmp_path):
+    config = TrainConfig(data=str(trained / "data"), **SMALL)
+    with pytest.raises(MelvisionError, match="exists already"):
+        fit(config, trained / "run")
+    with pytest.raises(ParameterError, match="batch_size=1"):
+        fit(TrainConfig(data=config.data, batch_size=1), tmp_path / "run")
+    with pytest.raises(MelvisionError, match="there is no such folder"):
+        fit(TrainConfig(data=str(tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
