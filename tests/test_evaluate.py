@@ -17,7 +17,7 @@ def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0
     told = capsys.readouterr()
-    assert "30 of 36 tracks were trained on" in told.err
+    assert "30 of 36 tracks are in the training set" in told.err
     assert "n = 36" in told.out
     assert len(rows_of(tmp_path / "all.csv")) == 36
 

@@ -128,7 +128,7 @@ def test_predictions_do_not_depend_on_batch_or_order(trained):
     together = {found.path: found.p for found in predictor.predict(paths)}
     for path in reversed(paths[::5]):
         alone = predictor.predict(path)
-        assert np.abs(alone.probabilities - together[path]).max() < 1e-5
+        assert np.abs(alone.p - together[path]).max() < 1e-5
 
 
 def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
@@ -146,6 +146,8 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path / "3.png")]) == 0
     assert "cut by its own edges" in capsys.readouterr().err
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
+    assert capsys.readouterr().err.count("cut by its own edges") == 4, "an answer does not depend on the other files"
+    assert predict.main([str(trained / "run"), str(tmp_path), "--learn-margins"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4

@@ -82,7 +82,7 @@ def test_device_choice(monkeypatch, cuda, mps, expected):
     assert pick_device().type == expected
     assert pick_device("cpu").type == "cpu"
     if not mps:
-        with pytest.raises(ValueError, match="--device mps"):
+        with pytest.raises(ValueError, match="device='mps'"):
             pick_device("mps")
 
 

@@ -259,7 +259,7 @@ def test_what_others_put_into_the_folder_stays(images, tmp_path):
         (["--patience", "2"], "--patience: there is no dev set"),
         (["--groups", "nowhere.csv"], "nowhere.csv: cannot be read"),
         (["--epochs", "0"], "--epochs 0"),
-        (["--device", "warp"], "--device warp: not available here"),
+        (["--device", "warp"], "--device warp: expected one that is available here"),
         (["--folds", "2", "--model", "resnet9000"], "no such model"),
     ],
 )

@@ -18,7 +18,7 @@ from render.errors import ParameterError
 from tests.conftest import rows_of, spectrogram_of, write_picture, write_tree
 from tests.training.runs import write_text_only
 from vision import train
-from vision.data import preprocess
+from vision.data import dataset
 from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
 from vision.inference import predictor
@@ -193,13 +193,13 @@ def reading(arguments, folder, *hosts):
     rank = int(os.environ["RANK"])
     if hosts:
         os.environ["GROUP_RANK"] = str(hosts[rank])
-    decoded, load = [], preprocess.load
+    decoded, attempt = [], dataset._attempt
 
-    def noted(path):
+    def noted(path, preprocessor):
         decoded.append(str(path))
-        return load(path)
+        return attempt(path, preprocessor)
 
-    preprocess.load = noted
+    dataset._attempt = noted
     code = train.main(arguments)
     (folder / f"decoded{rank}.json").write_text(json.dumps(decoded))
     return code
