@@ -29,11 +29,12 @@ from vision.data.folders import find_files
 from vision.data.pixel_store import PixelStore
 from vision.inference.device import use_threads
 from vision.inference.predictor import Predictor
+from vision.models import run_files
 
 
 def size_of(run):
     """Bytes of a file, or of all models in a run folder or a folder of seeds."""
-    models = [run] if run.is_file() else [*run.glob("model.pt"), *run.glob("seed-*/model.pt")]
+    models = [run] if run.is_file() else [*run.glob(run_files.MODEL), *run_files.seed_files(run, run_files.MODEL)]
     return sum(path.stat().st_size for path in models)
 
 

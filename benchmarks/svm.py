@@ -17,7 +17,6 @@ network, once on plain ones. The folds are those of `vision.crossval`.
 """
 
 import argparse
-import csv
 import sys
 from collections import Counter, defaultdict
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from render.cli import command
 from render.errors import MelvisionError
+from vision.data.csv_files import read_csv
 from vision.splits.folder import read_rows
 from vision.splits.groups import look_up, read_list
 from vision.splits.keys import track_key
@@ -40,8 +40,7 @@ COEFFICIENTS, BANDS, MODULATED, RATES = 24, 32, 8, 12
 def read_table(path):
     """The track (genre, key) of each row, and its features, (n_rows, n_features)."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
         names = [name for name in rows[0] if name not in ("filename", "length", "label")]
         features = np.array([[float(row[name]) for name in names] for row in rows])
         return [(row["label"].casefold(), track_key(row["filename"])) for row in rows], features

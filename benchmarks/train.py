@@ -20,7 +20,6 @@ epoch     what an epoch of the standard recipe is made of: input (windows cut, s
 
 import argparse
 import contextlib
-import csv
 import multiprocessing
 import statistics
 import tempfile
@@ -32,6 +31,7 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.timing import in_turns, machine, spread
+from vision.data.csv_files import read_csv
 from vision.data.dataset import (
     list_pictures,
     read_folder,
@@ -39,7 +39,7 @@ from vision.data.dataset import (
 from vision.data.pixel_store import to_pixels
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.models.classifier import create_model
 from vision.models.svm import fit_texture
 from vision.splits.leaks import train_splits
@@ -219,8 +219,7 @@ def ours_until(args, seed, texture=True):
 
         def say(line):
             if line.startswith("epoch"):
-                with open(Path(out) / "history.csv", encoding="utf-8", newline="") as file:
-                    rows[:] = csv.DictReader(file)
+                rows[:] = read_csv(Path(out) / run_files.HISTORY)
                 seconds = time.perf_counter() - start
                 if accuracy() >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
                     raise _Enough

@@ -42,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = config_of(args)
     config.check()  # before torch is imported, which takes seconds
     from vision.inference.device import keep_freed_memory
+    from vision.models import run_files
     from vision.training.repeats import cross_validate
 
     keep_freed_memory()
     how = {name: getattr(args, name) for name in ("folds", "repeats", "fold_seed", "groups", "out")}
     result = cross_validate(args.images, config, **how, progress=show_progress)
-    print((result.run / "evaluation_report.txt").read_text("utf-8", "surrogateescape"), end="")
-    print(f"report: {(result.run / 'report.html').resolve()}")
+    print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape"), end="")
+    print(f"report: {(result.run / run_files.PAGE).resolve()}")
     return 1 if result.problems else 0
 
 

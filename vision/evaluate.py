@@ -51,8 +51,8 @@ def _find_pictures(args, about):
 
 def _trained_on(run, pictures):
     """How many of the pictures are of tracks that the model was trained on; None where no split.csv tells."""
+    from vision.models.run_files import trained_tracks
     from vision.splits.keys import track_key
-    from vision.splits.leaks import trained_tracks
 
     try:
         train = trained_tracks(run)

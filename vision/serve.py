@@ -75,8 +75,10 @@ def _read_score(run):
     import json
     from pathlib import Path
 
+    from vision.models import run_files
+
     try:
-        metrics = json.loads((Path(run) / "metrics.json").read_text("utf-8"))
+        metrics = json.loads((Path(run) / run_files.METRICS).read_text("utf-8"))
         split = "test" if "test" in metrics else "dev"
         return f"right for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
     except (OSError, ValueError, KeyError, TypeError):

@@ -58,9 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check(args, parser)
     seeds = parse_seeds(args.seeds) if args.seeds is not None else []
     from vision.inference.device import keep_freed_memory
+    from vision.models import run_files
     from vision.training.data_folder import prepare_data
     from vision.training.distributed import Distributed
-    from vision.training.repeats import SEEDS_FILE, fit_seeds, read_seeds
+    from vision.training.repeats import fit_seeds, read_seeds
     from vision.training.run import fit, require_new
     from vision.training.state import read_config
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, out, problems = config_of(args), args.resume or args.out, []
     with Distributed() as distributed:
         if args.resume:
-            several = (Path(out) / SEEDS_FILE).exists()
+            several = (Path(out) / run_files.SEEDS).exists()
             config, seeds = read_seeds(out) if several else (read_config(out), [])
         else:
             if out:
@@ -81,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = fit_seeds(config, seeds, out, **how) if seeds else fit(config, out, **how)
     if not result.scores:  # not the first of several processes
         return 0
-    print((result.run / "evaluation_report.txt").read_text("utf-8", "surrogateescape").rstrip())
-    print(f"report: {(result.run / 'report.html').resolve()}")
+    print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape").rstrip())
+    print(f"report: {(result.run / run_files.PAGE).resolve()}")
     print(_last_line(result, config, seeds) + (f" ({config.note})" if config.note else ""))
     return 1 if problems or result.problems else 0
 

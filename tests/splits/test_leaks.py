@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from tests.conftest import BANDS, spectrogram_of, write_picture
+from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
 from vision.split import main
+from vision.splits import leaks
 
 
 def test_check_finds_planted_leaks(images, tmp_path, capsys):
@@ -24,3 +25,18 @@ def test_check_finds_planted_leaks(images, tmp_path, capsys):
     assert "one group (x) in test and train" in out
     assert "3 leaks" in out
     assert main([str(images), "--check"]) == 2
+
+
+def test_leaks_are_seen_by_name_and_by_pixels(tmp_path):
+    write_tree(tmp_path / "train", 3)
+    write_tree(tmp_path / "dev", 2, start=10)
+    clean = {split: read_pictures(tmp_path / split, size=32) for split in ("train", "dev")}
+    assert leaks.compare(clean) == {"tracks": [], "equal_across": [], "equal_within": []}
+    write_picture(tmp_path / "dev" / "blues" / "other.png", spectrogram_of("blues", 1))
+    write_picture(tmp_path / "dev" / "jazz" / "jazz.00002_seg1.png", spectrogram_of("jazz", 77))
+    write_picture(tmp_path / "train" / "metal" / "again.png", spectrogram_of("metal", 0))
+    found = leaks.compare({split: read_pictures(tmp_path / split, size=32) for split in ("train", "dev")})
+    assert found["tracks"] == ["jazz/jazz00002"]
+    across = [[name.split("/")[-1] for name in pair] for pair in found["equal_across"]]
+    assert across == [["blues.00001.png", "other.png"]]
+    assert {name.split("/")[-1] for name in found["equal_within"][0]} == {"again.png", "metal.00000.png"}

@@ -2,6 +2,18 @@
 
 import csv
 from pathlib import Path
+from typing import TextIO
+
+
+def open_csv(path: str | Path) -> TextIO:
+    """Open a CSV table to read, for `csv.reader`.
+
+    Parameters
+    ----------
+    path : str or Path
+        A UTF-8 file. Bytes that are not valid UTF-8, as file names may hold, become surrogates.
+    """
+    return open(path, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
@@ -10,7 +22,7 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     Parameters
     ----------
     path : str or Path
-        A UTF-8 file. Bytes that are not valid UTF-8, as file names may hold, are kept as surrogates.
+        See `open_csv`.
 
     Returns
     -------
@@ -24,5 +36,5 @@ def read_csv(path: str | Path) -> list[dict[str, str]]:
     csv.Error
         When it is no CSV.
     """
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open_csv(path) as file:
         return list(csv.DictReader(file))

@@ -19,6 +19,7 @@ from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocess
 from vision.inference import onnx
 from vision.inference.device import in_order, pick_device
 from vision.inference.windows import predict_proba
+from vision.models import run_files
 from vision.models.spec import ModelSpec
 
 #: Threads at most: each long song takes some hundred MB while it is read. And the files that each takes at a time.
@@ -180,7 +181,7 @@ class Predictor:
         # Here, because an exported file needs no networks of PyTorch's.
         from vision.models import checkpoint
 
-        runs = sorted(Path(run).glob("seed-*/model.pt")) if (Path(run) / "seeds.json").exists() else [run]
+        runs = run_files.seed_files(run, run_files.MODEL) if (Path(run) / run_files.SEEDS).exists() else [run]
         if not runs:
             raise MelvisionError(f"{run}: no run in it is done yet")
         loaded = [checkpoint.load(path) for path in runs]

@@ -11,6 +11,7 @@ from torch import nn
 
 from render import atomic
 from render.errors import MelvisionError
+from vision.models import run_files
 from vision.models.classifier import create_model
 from vision.models.spec import ModelSpec
 
@@ -93,7 +94,7 @@ def load(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "model.pt"
+        path = path / run_files.MODEL
     content = read(path)
     try:
         spec = ModelSpec.from_dict(content["spec"] if content["format"] == FORMAT else content["recipe"])

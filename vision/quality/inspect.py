@@ -1,74 +1,59 @@
-"""What is wrong with a folder of pictures, before anyone trains on it: findings as plain data."""
+"""Faults of a picture folder, found before anyone trains on it, as plain data."""
 
+import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
 
-from render.cli import progress
+from render import atomic
 from vision.data.dataset import SpectrogramFolder
 from vision.data.images import PICTURE_ENDINGS
 from vision.data.preprocess import Preprocessor, learn_input_spec
-from vision.quality.label_issues import find_label_issues
-from vision.quality.near_duplicates import find_similar
+from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
 from vision.splits.groups import connected_components
 from vision.splits.keys import is_copy
 
-#: A picture this silent is worth a look, and so is a track shorter than this share of the usual length.
+if TYPE_CHECKING:
+    from vision.quality.label_issues import LabelIssue
+
+#: A picture is reported from this share of silence on, and below this share of the median length.
 MUCH_SILENCE = SHORT = 0.5
 
-#: Where this share of pictures are drawn alike, the others are odd ones; below, the set is a mixture.
+#: Where this share of the pictures is drawn in one way, the others are reported; below, the folder is a mixture.
 ALIKE = 0.9
 
 
 @dataclass
 class Finding:
-    """One thing to know.
+    """One fault, or one thing to know.
 
     Attributes
     ----------
     kind : str
         One word, for programs.
-    told : str
+    message : str
         What was found and what to do, in a sentence.
     files : list of str
         What it is about: files, or genre folders.
     attention : bool
-        False where it is only good to know.
+        False where nothing needs to be done.
     """
 
     kind: str
-    told: str
-    files: list = field(default_factory=list)
+    message: str
+    files: list[str] = field(default_factory=list)
     attention: bool = True
 
 
 @dataclass
-class Doubt:
-    """A picture that a model takes for another genre, on good grounds; see `doubts.find_doubtful`.
-
-    Attributes
-    ----------
-    number : int
-        Which picture.
-    suggested : str
-        What the model takes it for.
-    p_given, p_suggested : float
-        The probabilities of its genre folder and of that.
-    """
-
-    number: int
-    suggested: str
-    p_given: float
-    p_suggested: float
-
-
-@dataclass
-class Health:
-    """All that is found out of a folder.
+class FolderReport:
+    """Everything that is known of a picture folder.
 
     Attributes
     ----------
@@ -76,222 +61,277 @@ class Health:
         The folder.
     genres : list of str
         Its genre folders.
-    looks : list of Traits
-        One a file.
+    pictures : list of PictureInfo
+        One a file; the lists below hold indices into it.
     equal : list of list of int
         Pictures that are equal pixel by pixel.
-    near : list of similar.Pair
-        Pictures of one recording that are not equal. Of equal ones only the first is compared.
-    families : list of list of int
-        `equal` and `near` together: what must be on one side of a split.
+    near : list of Pair
+        Pictures of one recording that are not equal. Of equal ones only the first was compared.
+    recordings : list of list of int
+        The connected components of `equal` and `near`: what must be in one split.
     findings : list of Finding
-    doubts : list of Doubt
-        The most doubtful first; empty until `doubt_labels` is called.
+    label_issues : list of LabelIssue
+        The most doubtful label first; empty until `vision.quality.label_issues` fills it in.
     """
 
     root: str
-    genres: list
-    looks: list
-    equal: list
-    near: list
-    families: list
-    findings: list
-    doubts: list = field(default_factory=list)
+    genres: list[str]
+    pictures: list[PictureInfo]
+    equal: list[list[int]]
+    near: list[Pair]
+    recordings: list[list[int]]
+    findings: list[Finding] = field(default_factory=list)
+    label_issues: "list[LabelIssue]" = field(default_factory=list)
 
-    def across(self, numbers):
-        """Tell whether pictures lie in different genres."""
-        return len({self.looks[number].genre for number in numbers}) > 1
+    def across_genres(self, indices: Iterable[int]) -> bool:
+        """Return whether pictures lie in different genre folders."""
+        return len({self.pictures[index].genre for index in indices}) > 1
+
+    def near_pairs(self) -> list[dict[str, Any]]:
+        """Return `near` as JSON-able dicts: files, whether they lie across genres, similarity, offset and overlap."""
+        return [
+            {
+                "files": [self.pictures[pair.first].file, self.pictures[pair.second].file],
+                "across": self.across_genres((pair.first, pair.second)),
+                "similarity": round(pair.similarity, 3),
+                "offset": pair.offset,
+                "overlap": pair.overlap,
+            }
+            for pair in self.near
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a JSON-able dict."""
+        infos = [
+            {name: value for name, value in vars(info).items() if name not in ("fingerprint", "pixels")}
+            for info in self.pictures
+        ]
+        issues = []
+        for issue in self.label_issues:
+            info = self.pictures[issue.index]
+            values = {name: value for name, value in asdict(issue).items() if name != "index"}
+            issues.append({"file": info.file, "genre": info.genre} | values)
+        return {
+            "images": self.root,
+            "attention": any(finding.attention for finding in self.findings),
+            "genres": {genre: sum(info.genre == genre for info in self.pictures) for genre in self.genres},
+            "findings": [asdict(finding) for finding in self.findings],
+            "equal": [[self.pictures[index].file for index in indices] for indices in self.equal],
+            "near": self.near_pairs(),
+            "label_issues": issues,
+            "pictures": infos,
+        }
 
 
-def _n(count, what):
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def plural(n: int, noun: str) -> str:
+    """Return ``"1 picture"``, ``"2 pictures"`` and so on."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def _balance(genres, looks):
-    """Genres without pictures, with too few, or with many more or fewer than the others."""
+def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
+    """Report genres without pictures, with too few, or with many more or fewer than the others."""
     tracks = {genre: set() for genre in genres}
-    for look in looks:
-        if not look.problem and not is_copy(look.file):
-            tracks[look.genre].add(look.track)
-    counts = {genre: len(found) for genre, found in tracks.items()}
-    usual = float(np.median([count for count in counts.values() if count] or [0]))
-    named = {genre: f"{genre} ({count})" for genre, count in counts.items()}
+    for info in pictures:
+        if not info.problem and not is_copy(info.file):
+            tracks[info.genre].add(info.track)
+    counts = {genre: len(members) for genre, members in tracks.items()}
+    median = float(np.median([count for count in counts.values() if count] or [0]))
+    labels = {genre: f"{genre} ({count})" for genre, count in counts.items()}
     empty = [genre for genre, count in counts.items() if count == 0]
     if empty:
-        yield Finding("empty", f"{_n(len(empty), 'genre folder')} without a usable picture: fill or remove", empty)
-    few = [named[genre] for genre, count in counts.items() if 0 < count < 3]
+        message = f"{plural(len(empty), 'genre folder')} without a usable picture: add pictures or remove the folder"
+        yield Finding("empty", message, empty)
+    few = [labels[genre] for genre, count in counts.items() if 0 < count < 3]
     if few:
-        yield Finding("few", f"{_n(len(few), 'genre')} with fewer than three tracks, which vision.split needs", few)
-    uneven = [named[genre] for genre, n in counts.items() if n >= 3 and not usual / 2 <= n <= usual * 2]
+        yield Finding(
+            "few", f"{plural(len(few), 'genre')} with fewer than the three tracks that vision.split needs", few
+        )
+    uneven = [labels[genre] for genre, n in counts.items() if n >= 3 and not median / 2 <= n <= median * 2]
     if uneven:
-        told = f"{_n(len(uneven), 'genre')} far from the usual {usual:g} tracks: even the counts out, or train with "
-        yield Finding("unbalanced", told + "--class-weights and look at macro F1", uneven)
+        message = (
+            f"{plural(len(uneven), 'genre')} with less than half or more than twice the median of {median:g} tracks: "
+        )
+        message += "balance the counts, or train with --class-weights and judge by macro F1"
+        yield Finding("unbalanced", message, uneven)
 
 
-def _strange(looks):
-    """Files that cannot be used, or that nobody would have wanted so."""
-    bad = [look.file for look in looks if look.problem]
+def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
+    """Report files that cannot be used, and pictures that are blank, silent, short or of a size of their own."""
+    bad = [info.file for info in pictures if info.problem]
     if bad:
-        yield Finding("unusable", f"{_n(len(bad), 'file')} cannot be used: repair or remove", bad)
-    usable = [look for look in looks if not look.problem]
-    blank = [look.file for look in usable if look.blank]
+        yield Finding("unusable", f"{plural(len(bad), 'file')} cannot be used: repair or remove", bad)
+    usable = [info for info in pictures if not info.problem]
+    blank = [info.file for info in usable if info.blank]
     if blank:
-        told = f"{_n(len(blank), 'picture')} of one colour throughout: silent tracks, or nothing was drawn"
-        yield Finding("blank", told, blank)
-    silent = [look.file for look in usable if not look.blank and look.silence >= MUCH_SILENCE]
+        message = f"{plural(len(blank), 'picture')} of one colour: a silent track, or nothing was drawn"
+        yield Finding("blank", message, blank)
+    silent = [info.file for info in usable if not info.blank and info.silence >= MUCH_SILENCE]
     if silent:
-        yield Finding("silent", f"{_n(len(silent), 'picture')} silent for half of the time or more", silent)
-    usual = float(np.median([look.seconds for look in usable] or [0]))
-    short = [look.file for look in usable if look.seconds < usual * SHORT]
+        yield Finding("silent", f"{plural(len(silent), 'picture')} silent for at least half of the time", silent)
+    median = float(np.median([info.seconds for info in usable] or [0]))
+    short = [info.file for info in usable if info.seconds < median * SHORT]
     if short:
-        yield Finding("short", f"{_n(len(short), 'picture')} of less than half the usual {usual:.1f} s", short)
-    alone = [look.file for look in usable if look.own_edges]
+        yield Finding("short", f"{plural(len(short), 'picture')} shorter than half the median of {median:.1f} s", short)
+    alone = [info.file for info in usable if info.own_edges]
     if alone:
-        told = f"{_n(len(alone), 'picture')} of a size that no other has: the margin is a guess by its own edges"
-        yield Finding("alone", told, alone, attention=False)
+        message = f"{plural(len(alone), 'picture')} of a size that no other has: the margin was estimated from it alone"
+        yield Finding("alone", message, alone, attention=False)
 
 
-def _drawings(genres, looks):
-    """Pictures drawn otherwise than the rest, worst where it goes with the genre."""
-    usable = [look for look in looks if not look.problem]
-    kinds = Counter(look.drawn for look in usable).most_common()
-    if len(kinds) < 2:
+def _drawing_styles(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
+    """Report pictures drawn in another way than the rest, which is worst where it depends on the genre."""
+    usable = [info for info in pictures if not info.problem]
+    styles = Counter(info.drawn for info in usable).most_common()
+    if len(styles) < 2:
         return
-    common, count = kinds[0]
-    odd = [look.file for look in usable if look.drawn != common]
+    common, count = styles[0]
+    odd = [info.file for info in usable if info.drawn != common]
     if count >= ALIKE * len(usable):
-        told = f"{_n(len(odd), 'picture')} drawn otherwise than the other {count} ({common})"
-        yield Finding("odd", told, odd)
+        message = f"{plural(len(odd), 'picture')} not drawn like the other {count} ({common})"
+        yield Finding("odd", message, odd)
     else:
-        told = f"drawn in {len(kinds)} ways; colormaps and sizes are evened out, frequency axes cannot be"
-        yield Finding("mixed", told, attention=False)
+        message = (
+            f"drawn in {len(styles)} ways: colormaps and sizes are made alike for the model, frequency axes cannot be"
+        )
+        yield Finding("mixed", message, attention=False)
     for genre in genres:
-        mine = [look.drawn for look in usable if look.genre == genre]
-        others = [look.drawn for look in usable if look.genre != genre]
-        if len(mine) < 3 or not others:
+        own = [info.drawn for info in usable if info.genre == genre]
+        others = [info.drawn for info in usable if info.genre != genre]
+        if len(own) < 3 or not others:
             continue
-        for kind, _ in kinds:
-            here, there = mine.count(kind) / len(mine), others.count(kind) / len(others)
-            if here - there > 0.5:
-                told = f"{genre}: {here:.0%} drawn as {kind}, of the other genres {there:.0%}: a model will learn "
-                yield Finding("confounded", told + "the drawing and not the music; draw all alike")
+        for style, _ in styles:
+            share, elsewhere = own.count(style) / len(own), others.count(style) / len(others)
+            if share - elsewhere > 0.5:
+                message = (
+                    f"{genre}: {share:.0%} drawn as {style}, of the other genres {elsewhere:.0%}: a model will learn "
+                )
+                yield Finding("confounded", message + "how they are drawn and not the music; draw all in one way")
 
 
-def _repetitions(health):
-    looks = health.looks
-    if health.equal:
-        across = sum(health.across(numbers) for numbers in health.equal)
-        pairs = sum(len(numbers) * (len(numbers) - 1) // 2 for numbers in health.equal)
-        files = [looks[number].file for numbers in health.equal for number in numbers]
-        told = f"{_n(pairs, 'pair')} of equal pictures, {across} across genres; vision.split keeps them together"
-        yield Finding("equal", told, files)
-    if health.near:
-        pairs = [(pair.first, pair.second) for pair in health.near]
-        files = [looks[number].file for number in dict.fromkeys(number for pair in pairs for number in pair)]
-        told = f"{_n(len(pairs), 'pair')} more that show one recording, {sum(map(health.across, pairs))} across genres"
-        yield Finding("near", told + "; write them with --groups and give the file to vision.split", files)
-    mixed = [numbers for numbers in health.families if health.across(numbers)]
+def _repetitions(report: FolderReport) -> Iterator[Finding]:
+    """Report equal pictures, near-duplicates, and recordings in more than one genre."""
+    pictures = report.pictures
+    if report.equal:
+        across = sum(report.across_genres(indices) for indices in report.equal)
+        n = sum(len(indices) * (len(indices) - 1) // 2 for indices in report.equal)
+        files = [pictures[index].file for indices in report.equal for index in indices]
+        message = f"{plural(n, 'pair')} of equal pictures, {across} across genres; vision.split keeps them together"
+        yield Finding("equal", message, files)
+    if report.near:
+        pairs = [(pair.first, pair.second) for pair in report.near]
+        files = [pictures[index].file for index in dict.fromkeys(index for pair in pairs for index in pair)]
+        across = sum(map(report.across_genres, pairs))
+        message = f"{plural(len(pairs), 'more pair')} of the same recording, {across} across genres"
+        yield Finding("near", message + "; write them with --groups and give the file to vision.split", files)
+    mixed = [indices for indices in report.recordings if report.across_genres(indices)]
     if mixed:
-        files = [looks[number].file for numbers in mixed for number in numbers]
-        told = f"{_n(len(mixed), 'recording')} under more than one genre: at most one label is right"
-        yield Finding("two labels", told, files)
+        files = [pictures[index].file for indices in mixed for index in indices]
+        message = f"{plural(len(mixed), 'recording')} in more than one genre: at most one label is right"
+        yield Finding("two labels", message, files)
 
 
-def inspect_folder(root, *, track_seconds=30.0, jobs=-1):
-    """Find out what is in a folder of pictures, and what is wrong with it.
+def _read_pictures(
+    folder: SpectrogramFolder, track_seconds: float, jobs: int, progress: Callable[..., Iterable] | None
+) -> list[PictureInfo]:
+    paths = [path for path, _ in folder.samples]
+    infos = [
+        PictureInfo(Path(path).relative_to(folder.root).as_posix(), folder.classes[label])
+        for path, label in folder.samples
+    ]
+    preprocessor = Preprocessor(learn_input_spec(paths, track_seconds=track_seconds))
+    calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
+        delayed(picture_info)(path, info, preprocessor) for path, info in zip(paths, infos, strict=True)
+    )
+    return list(progress(calls, total=len(paths), desc="inspect", unit="picture") if progress else calls)
+
+
+def _find_repetitions(
+    pictures: Sequence[PictureInfo], progress: Callable[..., Iterable] | None
+) -> tuple[list[list[int]], list[Pair], list[list[int]]]:
+    """Return `FolderReport.equal`, `near` and `recordings`."""
+    shown = [index for index, info in enumerate(pictures) if not info.problem and not info.blank]
+    by_pixels = defaultdict(list)
+    for index in shown:
+        by_pixels[pictures[index].pixels].append(index)
+    equal = [indices for indices in by_pixels.values() if len(indices) > 1]
+    first = [indices[0] for indices in by_pixels.values()]
+    near = [
+        replace(pair, first=first[pair.first], second=first[pair.second])
+        for pair in find_near_duplicates([pictures[index].fingerprint for index in first], progress=progress)
+    ]
+    # That pieces and copies of one track are alike is expected.
+    near = [pair for pair in near if pictures[pair.first].track != pictures[pair.second].track]
+    entries = [(pictures[index].pixels, index) for index in shown]
+    entries += [(pair, index) for pair in near for index in (pair.first, pair.second)]
+    components = connected_components([index for _, index in entries], [label for label, _ in entries])
+    members = defaultdict(set)
+    for component, (_, index) in zip(components, entries, strict=True):
+        members[component].add(index)
+    return equal, near, [sorted(indices) for indices in members.values() if len(indices) > 1]
+
+
+def inspect_folder(
+    root: str | Path, *, track_seconds: float = 30.0, jobs: int = -1, progress: Callable[..., Iterable] | None = None
+) -> FolderReport:
+    """Inspect a folder of genre folders: balance, how pictures were drawn, unusable files, repeated recordings.
 
     Parameters
     ----------
     root : str or Path
         One folder a genre.
     track_seconds : float
-        What pictures without our text chunk are taken to span.
+        Length of track that pictures without melvision's text chunk are taken to span.
     jobs : int
         Decoding threads; -1 is one a core.
+    progress : callable, optional
+        Wraps what is iterated over, as `render.cli.progress` does, to show the progress.
 
     Returns
     -------
-    health : Health
+    report : FolderReport
 
     Raises
     ------
     MelvisionError
         When there is no folder, or no picture in it.
+
+    See Also
+    --------
+    vision.quality.label_issues.judge_labels : find doubtful labels with a model's predictions.
     """
     folder = SpectrogramFolder(root)
-    paths = [path for path, _ in folder.samples]
-    named = [
-        PictureInfo(Path(path).relative_to(root).as_posix(), folder.classes[label]) for path, label in folder.samples
-    ]
-    preprocessor = Preprocessor(learn_input_spec(paths, track_seconds=track_seconds))
-    calls = Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(
-        delayed(picture_info)(path, traits, preprocessor) for path, traits in zip(paths, named, strict=True)
-    )
-    looks = list(progress(calls, total=len(paths), desc="look", unit="picture"))
-    shown = [number for number, look in enumerate(looks) if not look.problem and not look.blank]
-    by_pixels = defaultdict(list)
-    for number in shown:
-        by_pixels[looks[number].pixels].append(number)
-    equal = [numbers for numbers in by_pixels.values() if len(numbers) > 1]
-    first = [numbers[0] for numbers in by_pixels.values()]
-    near = [
-        replace(pair, first=first[pair.first], second=first[pair.second])
-        for pair in find_similar([looks[number].fingerprint for number in first])
-    ]
-    # Pieces and copies of one track are no news.
-    near = [pair for pair in near if looks[pair.first].track != looks[pair.second].track]
-    entries = [(looks[number].pixels, number) for number in shown]
-    entries += [(pair, number) for pair in near for number in (pair.first, pair.second)]
-    tied = connected_components([number for _, number in entries], [label for label, _ in entries])
-    members = defaultdict(set)
-    for family, (_, number) in zip(tied, entries, strict=True):
-        members[family].add(number)
-    families = [sorted(numbers) for numbers in members.values() if len(numbers) > 1]
-    health = Health(str(root), folder.classes, looks, equal, near, families, [])
+    pictures = _read_pictures(folder, track_seconds, jobs, progress)
+    report = FolderReport(str(root), folder.classes, pictures, *_find_repetitions(pictures, progress))
+    report.findings += _unusual_pictures(pictures)
+    report.findings += _balance(folder.classes, pictures)
+    report.findings += _drawing_styles(folder.classes, pictures)
+    report.findings += _repetitions(report)
     stray = [path.name for path in sorted(Path(root).iterdir()) if path.is_file()]
     stray = [name for name in stray if name.lower().endswith(PICTURE_ENDINGS)]
-    health.findings += [*_strange(looks), *_balance(folder.classes, looks), *_drawings(folder.classes, looks)]
-    health.findings += _repetitions(health)
     if stray:
-        told = f"{_n(len(stray), 'picture')} outside of a genre folder: not used"
-        health.findings.append(Finding("stray", told, stray, attention=False))
-    return health
+        message = f"{plural(len(stray), 'picture')} outside a genre folder: not used"
+        report.findings.append(Finding("stray", message, stray, attention=False))
+    return report
 
 
-def doubt_labels(health, classes, found, learned, what):
-    """Find the labels that a model doubts, of pictures that it did not learn from.
+def write_groups(path: str | Path, report: FolderReport) -> None:
+    """Write which tracks are one recording, as `vision.splits.groups.read_groups` reads it.
 
     Parameters
     ----------
-    health : Health
-        From `inspect`; its `doubts` and `findings` are filled in.
-    classes : list of str
-        Genres, in the order of the probabilities.
-    found : dict of int to np.ndarray, shape (n_classes,)
-        The model's probabilities of some of the pictures.
-    learned : set of int
-        Pictures that the model learned from. No doubt of these is fair, nor of their recordings under
-        other names.
-    what : str
-        Where the probabilities come from.
+    path : str or Path
+        CSV file to write.
+    report : FolderReport
+        From `inspect_folder`.
     """
-    looks = health.looks
-    known = {number for family in health.families if learned & set(family) for number in family} | learned
-    judged = [number for number in sorted(found) if number not in known and looks[number].genre in classes]
-    y = np.array([classes.index(looks[number].genre) for number in judged], np.int64)
-    probabilities = np.array([found[number] for number in judged])
-    for at, label in zip(*find_label_issues(y, probabilities), strict=True):
-        p = probabilities[at]
-        health.doubts.append(Doubt(judged[at], classes[label], float(p[y[at]]), float(p[label])))
-    if health.doubts:
-        files = [looks[doubt.number].file for doubt in health.doubts]
-        told = f"{_n(len(files), 'picture')} of {len(judged)} with a doubtful label, by {what}: listen before moving "
-        health.findings.append(Finding("doubtful", told + "one, for the model errs too", files))
-    usable = sum(not look.problem for look in looks)
-    rest = usable - len(judged)
-    if rest:
-        told = f"{rest} of {usable} pictures were not judged by {what}"
-        if known:
-            told += f": of {len(known)} it learned the label, there or from the same recording under another name, "
-            told += "and gives no fair doubt; vision.crossval judges all: --predictions"
-        health.findings.append(Finding("unjudged", told, attention=not judged))
+    rows = []
+    for recording in report.recordings:
+        tracks = {}
+        for info in (report.pictures[index] for index in recording):
+            # A line break would end the row; `read_groups` takes it for a space.
+            name = Path(info.file.replace("\\", "/")).name
+            tracks[info.track] = re.sub(r"\s+", " ", f"{info.genre}/{name}")
+        if len(tracks) > 1:
+            names = list(tracks.values())
+            rows += [(name, f"recording of {names[0]}") for name in names]
+    atomic.write_csv(path, ["track", "group"], rows, lineterminator="\n")

@@ -12,7 +12,7 @@ from render import png
 from render.cli import one_line
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
-from vision.quality.inspect import Finding, Health
+from vision.quality.inspect import Finding, FolderReport
 from vision.quality.near_duplicates import Pair
 from vision.quality.picture_info import PictureInfo
 from vision.reports import html
@@ -39,10 +39,10 @@ SHOWN_AS_PICTURES = ("blank", "silent", "short", "odd", "alone")
 Figure = tuple[list[tuple[Image.Image, str]], str]
 
 
-def _strip(health: Health, number: int, start: float = 0.0, span: float | None = None) -> Image.Image:
+def _strip(report: FolderReport, number: int, start: float = 0.0, span: float | None = None) -> Image.Image:
     """Draw one picture without margins and in magma, `start` seconds into a strip of `span` seconds."""
-    info = health.looks[number]
-    image = load(Path(health.root) / info.file)
+    info = report.pictures[number]
+    image = load(Path(report.root) / info.file)
     left, top, right, bottom = info.margin
     levels, cmap = read_levels(image.crop((left, top, image.width - right, image.height - bottom)))
     picture = Image.fromarray(levels if cmap is None else png.palette("magma")[stretch(levels)])
@@ -73,11 +73,11 @@ def _starts(family: Sequence[int], pairs: Sequence[Pair]) -> dict[int, float]:
     return starts
 
 
-def _aligned_starts(health: Health, family: Sequence[int]) -> dict[int, float]:
+def _aligned_starts(report: FolderReport, family: Sequence[int]) -> dict[int, float]:
     """As `_starts`, for every picture of the family, and counted from the earliest."""
-    starts = _starts(family, health.near)
+    starts = _starts(family, report.near)
     # Of equal pictures, which begin together, only the first is in a pair.
-    equal = {number: numbers for numbers in health.equal for number in numbers}
+    equal = {number: numbers for numbers in report.equal for number in numbers}
     for number in family:
         twin = next((other for other in equal.get(number, ()) if other in starts), None)
         starts.setdefault(number, starts.get(twin, 0.0))
@@ -85,57 +85,57 @@ def _aligned_starts(health: Health, family: Sequence[int]) -> dict[int, float]:
     return {number: starts[number] - earliest for number in family}
 
 
-def _recording(health: Health, family: Sequence[int]) -> Figure:
+def _recording(report: FolderReport, family: Sequence[int]) -> Figure:
     """Pictures of one recording, one above the other, aligned in time."""
-    starts = _aligned_starts(health, family)
-    span = max(starts[number] + health.looks[number].seconds for number in family)
-    names = {number: one_line(health.looks[number].file) for number in family[:MEMBERS]}
-    strips = [(_strip(health, number, starts[number], span), name) for number, name in names.items()]
-    pairs = [pair for pair in health.near if pair.first in family]
+    starts = _aligned_starts(report, family)
+    span = max(starts[number] + report.pictures[number].seconds for number in family)
+    names = {number: one_line(report.pictures[number].file) for number in family[:MEMBERS]}
+    strips = [(_strip(report, number, starts[number], span), name) for number, name in names.items()]
+    pairs = [pair for pair in report.near if pair.first in family]
     how = "equal pixels"
     if pairs:
         weakest = min(pairs, key=lambda pair: pair.similarity)
         how = f"similarity {weakest.similarity:.2f}, {abs(weakest.offset):.1f} s apart"
         how += f", {weakest.overlap:.0f} s in common" + (" (the weakest pair)" if len(pairs) > 1 else "")
-    genres = ". TWO GENRES" if health.across(family) else ""
+    genres = ". TWO GENRES" if report.across_genres(family) else ""
     more = f" and {len(family) - MEMBERS} more" if len(family) > MEMBERS else ""
     return strips, f"{' = '.join(names.values())}{more}: {how}{genres}"
 
 
-def _recordings(health: Health) -> list[Figure]:
+def _recordings(report: FolderReport) -> list[Figure]:
     """Recordings that occur more than once, those of two genres first."""
-    families = sorted(health.families, key=lambda numbers: not health.across(numbers))
-    return [_recording(health, family) for family in families[:MOST]]
+    families = sorted(report.recordings, key=lambda numbers: not report.across_genres(numbers))
+    return [_recording(report, family) for family in families[:MOST]]
 
 
-def _doubtful(health: Health) -> Iterator[Figure]:
-    for doubt in health.doubts[:MOST]:
-        info = health.looks[doubt.number]
+def _doubtful(report: FolderReport) -> Iterator[Figure]:
+    for issue in report.label_issues[:MOST]:
+        info = report.pictures[issue.index]
         file = one_line(info.file)
-        caption = f"{file}: {doubt.suggested}? ({doubt.p_suggested:.2f}; {info.genre} {doubt.p_given:.2f})"
-        yield [(_strip(health, doubt.number), file)], caption
+        caption = f"{file}: {issue.suggested}? ({issue.p_suggested:.2f}; {info.genre} {issue.p_given:.2f})"
+        yield [(_strip(report, issue.index), file)], caption
 
 
-def _file_findings(health: Health) -> Iterator[tuple[str, list[Figure]]]:
+def _file_findings(report: FolderReport) -> Iterator[tuple[str, list[Figure]]]:
     """Findings about single files, with the pictures of those files."""
-    numbers = {info.file: number for number, info in enumerate(health.looks)}
-    for finding in health.findings:
+    numbers = {info.file: number for number, info in enumerate(report.pictures)}
+    for finding in report.findings:
         if finding.kind in SHOWN_AS_PICTURES:
             figures = []
             for file in finding.files[:MOST]:
-                info, name = health.looks[numbers[file]], one_line(file)
+                info, name = report.pictures[numbers[file]], one_line(file)
                 caption = f"{name}: {info.drawn}, {info.seconds:.1f} s, {info.silence:.0%} silent"
-                figures.append(([(_strip(health, numbers[file]), name)], caption))
+                figures.append(([(_strip(report, numbers[file]), name)], caption))
             shown = f" ({len(figures)} shown)" if len(figures) < len(finding.files) else ""
-            yield finding.told + shown, figures
+            yield finding.message + shown, figures
 
 
 def _line(finding: Finding) -> str:
     """A finding in a line, with the names that no other part of the page has."""
     if finding.kind not in NAMED_IN_LINE:
-        return one_line(finding.told)
+        return one_line(finding.message)
     more = f" and {len(finding.files) - NAMED} more" if len(finding.files) > NAMED else ""
-    return one_line(f"{finding.told}: {', '.join(finding.files[:NAMED])}{more}")
+    return one_line(f"{finding.message}: {', '.join(finding.files[:NAMED])}{more}")
 
 
 def margins(infos: Sequence[PictureInfo]) -> str:
@@ -148,12 +148,12 @@ def margins(infos: Sequence[PictureInfo]) -> str:
     return text if len(counts) == 1 else f"{text} ({count} of {len(infos)}; {len(counts) - 1} others)"
 
 
-def genre_rows(health: Health) -> list[list[Any]]:
+def genre_rows(report: FolderReport) -> list[list[Any]]:
     """Rows of the table of genres.
 
     Parameters
     ----------
-    health : Health
+    report : FolderReport
 
     Returns
     -------
@@ -161,23 +161,23 @@ def genre_rows(health: Health) -> list[list[Any]]:
         For each genre its name, pictures, tracks, unusable pictures, and its share of all tracks.
     """
     rows, tracks = [], defaultdict(set)
-    for info in health.looks:
+    for info in report.pictures:
         if not info.problem:
             tracks[info.genre].add(info.track)
     total = sum(map(len, tracks.values()))
-    for genre in health.genres:
-        problems = [info.problem for info in health.looks if info.genre == genre]
+    for genre in report.genres:
+        problems = [info.problem for info in report.pictures if info.genre == genre]
         share = len(tracks[genre]) / max(1, total)
         rows.append([genre, len(problems), len(tracks[genre]), sum(map(bool, problems)), f"{share:.0%}"])
     return rows
 
 
-def drawing_rows(health: Health) -> list[list[Any]]:
+def drawing_rows(report: FolderReport) -> list[list[Any]]:
     """Rows of the table of ways in which pictures are drawn.
 
     Parameters
     ----------
-    health : Health
+    report : FolderReport
 
     Returns
     -------
@@ -186,7 +186,7 @@ def drawing_rows(health: Health) -> list[list[Any]]:
         seconds.
     """
     kinds = defaultdict(list)
-    for info in health.looks:
+    for info in report.pictures:
         if not info.problem:
             kinds[info.drawn].append(info)
     rows = []
@@ -197,37 +197,37 @@ def drawing_rows(health: Health) -> list[list[Any]]:
     return rows
 
 
-def write(path: str | Path, health: Health) -> None:
+def write(path: str | Path, report: FolderReport) -> None:
     """Write the page.
 
     Parameters
     ----------
     path : str or Path
         HTML file.
-    health : Health
+    report : FolderReport
         Of a folder that still exists: its pictures are read again.
     """
-    attention = [_line(finding) for finding in health.findings if finding.attention]
-    notes = [_line(finding) for finding in health.findings if not finding.attention]
-    unusable = [one_line(f"{info.file}: {info.problem}") for info in health.looks if info.problem]
-    headline = f"{len(health.looks)} pictures, {len(health.genres)} genres. "
+    attention = [_line(finding) for finding in report.findings if finding.attention]
+    notes = [_line(finding) for finding in report.findings if not finding.attention]
+    unusable = [one_line(f"{info.file}: {info.problem}") for info in report.pictures if info.problem]
+    headline = f"{len(report.pictures)} pictures, {len(report.genres)} genres. "
     headline += f"{len(attention)} to look at before training." if attention else "Nothing needs attention."
     context = {
-        "title": f"Health of {one_line(Path(health.root).resolve().name)}",
+        "title": f"Health of {one_line(Path(report.root).resolve().name)}",
         "headline": headline,
         "note": "",
-        "n_pictures": len(health.looks),
-        "n_equal": sum(len(numbers) - 1 for numbers in health.equal),
-        "n_near": len(health.near),
-        "n_across": sum(map(health.across, health.families)),
+        "n_pictures": len(report.pictures),
+        "n_equal": sum(len(numbers) - 1 for numbers in report.equal),
+        "n_near": len(report.near),
+        "n_across": sum(map(report.across_genres, report.recordings)),
         "findings": attention + notes,
-        "genre_rows": genre_rows(health),
-        "drawing_rows": drawing_rows(health),
-        "recordings": _recordings(health),
-        "n_recordings": len(health.families),
-        "doubtful": list(_doubtful(health)),
-        "n_doubtful": len(health.doubts),
+        "genre_rows": genre_rows(report),
+        "drawing_rows": drawing_rows(report),
+        "recordings": _recordings(report),
+        "n_recordings": len(report.recordings),
+        "doubtful": list(_doubtful(report)),
+        "n_doubtful": len(report.label_issues),
         "unusable": unusable,
-        "file_findings": list(_file_findings(health)),
+        "file_findings": list(_file_findings(report)),
     }
     html.write_page(path, "quality.html", context)

@@ -25,7 +25,7 @@ TRAIN, DEV = ("#0072B2", "-"), ("#D55E00", "--")
 #: A confusion matrix of more genres shows colours only: the counts would not fit.
 MOST_COUNTED_GENRES = 40
 
-#: A timeline shows so many genres, or all that it has a stretch of.
+#: A timeline shows so many genres, or all that it predicts somewhere.
 TIMELINE_GENRES = 20
 
 
@@ -185,7 +185,7 @@ def _time_ticks(start: float, end: float) -> tuple[np.ndarray, list[str]]:
 def plot_timeline(
     path: str | Path, times: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], title: str
 ) -> None:
-    """Plot the probabilities of genres over time, a row a genre, and the genre of each stretch as a line.
+    """Plot the probabilities of genres over time, a row a genre, and the predicted one of each part as a line.
 
     Parameters
     ----------
@@ -196,12 +196,12 @@ def plot_timeline(
     probabilities : np.ndarray, shape (n, n_classes)
         Of each window.
     classes : sequence of str
-        Genres. Of more than `TIMELINE_GENRES`, those of the stretches and the next most probable are shown.
+        Genres. Of more than `TIMELINE_GENRES`, the predicted ones and the next most probable are shown.
     title : str
         Above the plot.
     """
-    stretches, edges = timeline.segments(times, probabilities), timeline.edges(times)
-    labels = {label for _, _, label, _ in stretches}
+    segments, edges = timeline.segments(times, probabilities), timeline.edges(times)
+    labels = {label for _, _, label, _ in segments}
     order = sorted(range(len(classes)), key=lambda k: (k not in labels, -probabilities[:, k].max()))
     order = order[: max(TIMELINE_GENRES, len(labels))]
     order.sort(key=lambda k: -probabilities[:, k].mean())
@@ -210,10 +210,10 @@ def plot_timeline(
     row_edges = np.arange(len(order) + 1) - 0.5
     mesh = axes.pcolormesh(edges, row_edges, probabilities[:, order].T, cmap="Blues", vmin=0, vmax=1)
     line = {"color": DEV[0], "linewidth": 2.5}
-    for start, end, label, _ in stretches:
+    for start, end, label, _ in segments:
         row = order.index(label)
         axes.plot([start, end], [row, row], solid_capstyle="butt", **line)
-    axes.plot([], [], label="genre of the stretch", **line)
+    axes.plot([], [], label="predicted genre", **line)
     for boundary in row_edges[1:-1]:
         axes.axhline(boundary, color="0.85", linewidth=0.6)
     axes.set_yticks(range(len(order)), [plain_text(classes[label]) for label in order])

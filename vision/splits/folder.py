@@ -1,6 +1,5 @@
 """Pictures to ``data/{train,dev,test}/<genre>/``, with everything of a track in one split."""
 
-import csv
 import json
 import os
 import shutil
@@ -12,9 +11,13 @@ from typing import Any
 
 from render import atomic
 from render.errors import MelvisionError, ParameterError
+from vision.data.csv_files import read_csv
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
+
+#: Files of a data folder: the assignments, and how they were made.
+SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
 DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
 
@@ -67,12 +70,11 @@ def read_rows(data: str | Path) -> list[Row]:
     MelvisionError
         When the file is damaged.
     """
-    path = Path(data) / "split.csv"
+    path = Path(data) / SPLIT_CSV
     if not path.exists():
         return []
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = [Row(**row) for row in csv.DictReader(file)]
+        rows = [Row(**row) for row in read_csv(path)]
         for row in rows:
             row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
@@ -101,7 +103,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     MelvisionError
         When the file is missing or damaged.
     """
-    path = Path(data) / "split.json"
+    path = Path(data) / SPLIT_JSON
     try:
         settings = json.loads(path.read_text("utf-8"))
         return {name: settings[name] for name in ("images", *DEFAULTS)}
@@ -273,9 +275,9 @@ def _link(images, data, row):
 def _write(images, data, rows, removed, settings):
     """Write the CSV before the links, so that no assignment is lost when the process ends early; returns notes."""
     notes = _clear_removed(images, data, rows, removed)
-    atomic.write_json(data / "split.json", settings)
+    atomic.write_json(data / SPLIT_JSON, settings)
     table = [astuple(row) for row in rows + removed]
-    atomic.write_csv(data / "split.csv", [field.name for field in fields(Row)], table)
+    atomic.write_csv(data / SPLIT_CSV, [field.name for field in fields(Row)], table)
     for row in rows:
         for split in SPLITS:
             if row.left_out or split != row.split:

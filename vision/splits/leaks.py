@@ -1,6 +1,5 @@
 """Leaks between train, dev and test folders, whoever made them."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,34 +150,3 @@ def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
                 repeats["equal_within" if other_split == split else "equal_across"].append((other, path))
     repeats["tracks"] = ["/".join(track) for track, splits in splits_of.items() if len(splits) > 1]
     return repeats
-
-
-def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
-    """Return the tracks that a model was trained on.
-
-    Parameters
-    ----------
-    run : str or Path
-        Run folder, its ``model.pt``, or a folder of several seeds.
-
-    Returns
-    -------
-    tracks : set of (str, str)
-        Genre and `keys.track_key`.
-
-    Raises
-    ------
-    MelvisionError
-        When ``split.csv`` of the run is missing or damaged.
-    """
-    folder = Path(run) if Path(run).is_dir() else Path(run).parent
-    # All seeds are trained on the same split.
-    table = next(iter(sorted(folder.glob("seed-*/split.csv"))), folder / "split.csv")
-    try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return {(row["genre"], track_key(row["file"])) for row in csv.DictReader(file) if row["split"] == "train"}
-    except (OSError, KeyError, csv.Error):
-        raise MelvisionError(
-            f"{table}: is missing or damaged, so it is unknown what the model was trained on, and it cannot judge the "
-            "labels of its own training set; use the predictions of vision.crossval (--predictions)"
-        ) from None

@@ -9,7 +9,7 @@ from render.errors import MelvisionError
 from vision.data.dataset import SpectrogramFolder
 from vision.reports.text_table import split_table
 from vision.splits.assign import SPLITS
-from vision.splits.folder import read_settings, split_folder
+from vision.splits.folder import SPLIT_CSV, read_settings, split_folder
 from vision.splits.leaks import find_leaks, find_splits, train_splits
 
 #: Leaks that are listed; their number is given in any case.
@@ -66,7 +66,7 @@ def prepare_data(
     """
     say = progress or logging.getLogger(__name__).info
     path = Path(data or "data")
-    if (path / "split.csv").exists():
+    if (path / SPLIT_CSV).exists():
         return _update(path, images, say)
     if data or find_splits(path):
         return _check(path, images)

@@ -17,7 +17,7 @@ from vision.data.dataset import Pictures
 from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
@@ -194,9 +194,9 @@ def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
     epoch = history[-1]["epoch"]
     if best(history) == epoch:
         spec.about["kept_epoch"] = epoch
-        checkpoint.save(out / "model.pt", model, spec)
+        checkpoint.save(out / run_files.MODEL, model, spec)
     columns = [name for name in HISTORY if name in history[0]]
-    write_csv(out / "history.csv", columns, ([row[name] for name in columns] for row in history))
+    write_csv(out / run_files.HISTORY, columns, ([row[name] for name in columns] for row in history))
     write_state(out, model, optimizer, history, spec.about)
 
 

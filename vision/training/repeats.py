@@ -16,6 +16,7 @@ from render.errors import MelvisionError, ParameterError
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
+from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
 from vision.splits.folds import _select, make_folds
@@ -37,12 +38,6 @@ from vision.training.run import (
     versions,
 )  # fmt: skip
 from vision.training.state import read_state
-
-#: In the folder that holds the runs, their seeds and config.
-SEEDS_FILE = "seeds.json"
-
-#: A folder with this file in it is complete.
-SUMMARY_FILE = "summary.json"
 
 
 @dataclass
@@ -119,7 +114,7 @@ def cross_validate(
     say = progress or logging.getLogger(__name__).info
     tables = merge_groups([read_groups(path) for path in groups])
     out = Path(out or f"runs/crossval-{config.recipe}")
-    if (out / SUMMARY_FILE).exists():
+    if (out / run_files.SUMMARY).exists():
         raise MelvisionError(f"{out}: is complete already; choose another folder")
     pictures, how = _read(config, images)
     for line in note_and_failure_lines(pictures.notes, pictures.problems):
@@ -204,7 +199,7 @@ def run_fold(
     out = context.out
     check_genres(train, out)
     about = describe_run(config, how["hardware"], {"train": train, "held out": held_out})
-    done = out / "done.json"
+    done = out / run_files.FOLD
     if done.exists():
         earlier = json.loads(done.read_text("utf-8"))
         if earlier["about"] != about:
@@ -215,7 +210,7 @@ def run_fold(
     _, model = learn(config, spec, train, None, context, read_state(out, about, context.say))
     probabilities = predict_proba(model, held_out.x).double().numpy()
     atomic.write_json(done, {"about": about, "probabilities": probabilities.tolist()}, indent=None)
-    for name in ("model.pt", "last.pt", "before.pt"):
+    for name in (run_files.MODEL, run_files.STATE, run_files.OLDER_STATE):
         (out / name).unlink(missing_ok=True)
     return probabilities
 
@@ -245,7 +240,7 @@ def read_seeds(out: str | Path) -> tuple[TrainConfig, list[int]]:
     MelvisionError
         When ``seeds.json`` is missing or damaged.
     """
-    path = Path(out) / SEEDS_FILE
+    path = Path(out) / run_files.SEEDS
     try:
         content = json.loads(path.read_text("utf-8"))
         return TrainConfig.from_dict(content["config"]), [int(seed) for seed in content["seeds"]]
@@ -314,11 +309,11 @@ def fit_seeds(
     with Distributed() as distributed, run_folder(config, out, resume, distributed) as folder:
         context = RunContext(folder, pick_hardware(config, distributed).device, distributed, progress)
         if distributed.is_first:
-            atomic.write_json(folder / SEEDS_FILE, {"seeds": list(seeds), "config": asdict(config)})
+            atomic.write_json(folder / run_files.SEEDS, {"seeds": list(seeds), "config": asdict(config)})
         problems, notes = [], []
         for seed in seeds:
-            of_seed = folder / f"seed-{seed}"
-            if (of_seed / "metrics.json").exists():
+            of_seed = run_files.seed_folder(folder, seed)
+            if (of_seed / run_files.METRICS).exists():
                 continue
             context.say(f"seed {seed}:")
             result = fit(replace(config, seed=seed), of_seed, resume=True, progress=progress)
@@ -331,14 +326,14 @@ def fit_seeds(
 
 def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the report of all seeds; returns their accuracies, and the scores of all of them together."""
-    folders = [out / f"seed-{seed}" for seed in seeds]
-    scores = [json.loads((folder / "metrics.json").read_text("utf-8")) for folder in folders]
+    folders = [run_files.seed_folder(out, seed) for seed in seeds]
+    scores = [json.loads((folder / run_files.METRICS).read_text("utf-8")) for folder in folders]
     judged = "test" if "test" in scores[0] else LAST
     summary = {
         split: metrics.mean_and_interval([of_seed[split]["accuracy"] for of_seed in scores])
         for split in dict.fromkeys(["dev", LAST, judged])
     }
-    predictions = [read_split_predictions(folder / "predictions.csv", judged) for folder in folders]
+    predictions = [read_split_predictions(folder / run_files.PREDICTIONS, judged) for folder in folders]
     (paths, y, _), classes = predictions[0]
     probabilities = np.mean([of_seed.probabilities for of_seed, _ in predictions], axis=0)
     together = metrics.score(y, probabilities)

@@ -12,9 +12,11 @@ from PIL import Image
 
 from render import atomic, png
 from vision.data.dataset import Pictures
+from vision.models import run_files
 from vision.reports import html, metrics, plots
 from vision.reports.tables import SplitPredictions, text_report, write_split_predictions
 from vision.splits import leaks
+from vision.splits.folder import read_settings
 from vision.training.config import TrainConfig, command_of
 
 #: Mistakes that a page shows: the most confident ones.
@@ -124,10 +126,10 @@ def write_pooled(out: Path, result: PooledResult) -> str:
     table = metrics.per_genre(y, probabilities, result.classes)
     text = "\n".join(result.lines) + "\n"
     text += text_report({"all": pooled}, table, result.classes, "all", note=result.note)
-    atomic.write_text(out / "evaluation_report.txt", text)
-    confusion_plot = out / "confusion_matrix.png"
+    atomic.write_text(out / run_files.TEXT_REPORT, text)
+    confusion_plot = out / run_files.CONFUSION_PLOT
     plots.plot_confusion(confusion_plot, metrics.confusion(y, probabilities), result.classes, result.title)
-    write_split_predictions(out / "predictions.csv", {"held out": result.predictions}, result.classes)
+    write_split_predictions(out / run_files.PREDICTIONS, {"held out": result.predictions}, result.classes)
     context = {
         "title": out.resolve().name,
         "headline": result.headline,
@@ -136,9 +138,9 @@ def write_pooled(out: Path, result: PooledResult) -> str:
         "report": text,
         "about": json.dumps(result.about, indent=1),
     }
-    html.write_page(out / "report.html", "pooled.html", context)
+    html.write_page(out / run_files.PAGE, "pooled.html", context)
     # Last, because this file marks the folder as complete.
-    atomic.write_json(out / "summary.json", result.summary | {"pooled": pooled, "about": result.about})
+    atomic.write_json(out / run_files.SUMMARY, result.summary | {"pooled": pooled, "about": result.about})
     return text
 
 
@@ -156,20 +158,20 @@ def write_run(out: Path, result: RunResult) -> None:
     _, y, probabilities = predictions[split]
     table = metrics.per_genre(y, probabilities, classes)
     text = text_report(result.scores, table, classes, split, note=result.about["config"]["note"], kept=kept)
-    atomic.write_text(out / "evaluation_report.txt", text)
+    atomic.write_text(out / run_files.TEXT_REPORT, text)
     paths = {
-        "accuracy": out / "accuracy_plot.png",
-        "loss": out / "loss_plot.png",
-        "confusion": out / "confusion_matrix.png",
-        "reliability": out / "reliability_plot.png",
+        "accuracy": out / run_files.ACCURACY_PLOT,
+        "loss": out / run_files.LOSS_PLOT,
+        "confusion": out / run_files.CONFUSION_PLOT,
+        "reliability": out / run_files.RELIABILITY_PLOT,
     }
     for quantity in ("accuracy", "loss"):
         plots.plot_history(paths[quantity], result.history, quantity, kept)
     counts = metrics.confusion(y, probabilities)
     plots.plot_confusion(paths["confusion"], counts, classes, f"{split} tracks, epoch {kept}")
     plots.plot_reliability(paths["reliability"], metrics.reliability(y, probabilities))
-    write_split_predictions(out / "predictions.csv", predictions, classes)
-    html.write_page(out / "report.html", "run.html", {"title": out.resolve().name, "plots": paths, **_context(result)})
+    write_split_predictions(out / run_files.PREDICTIONS, predictions, classes)
+    html.write_page(out / run_files.PAGE, "run.html", {"title": out.resolve().name, "plots": paths, **_context(result)})
 
 
 def confident_mistakes(y: np.ndarray, probabilities: np.ndarray) -> list[int]:
@@ -307,7 +309,7 @@ def _count_rows(sets: dict[str, Pictures], classes: Sequence[str]) -> list[list[
 def _describe_split(data: str | Path) -> str:
     """How the data folder was split, in words."""
     try:
-        how = json.loads((Path(data) / "split.json").read_text("utf-8"))
+        how = read_settings(data)
         listed = {side: len(tracks) for side, tracks in how["lists"].items()}
         ratios = "/".join(str(ratio) for ratio in how["ratios"])
         if listed:
@@ -317,7 +319,7 @@ def _describe_split(data: str | Path) -> str:
         if how["groups"]:
             return f"{method}; tracks of one group (artist) are in one split."
         return f"{method}. No groups were given: an artist may be in two splits, which inflates the scores (--groups)."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):  # MelvisionError where the file is missing
         return "Split by hand, or by another program."
 
 

@@ -21,7 +21,7 @@ from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
 from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
@@ -306,7 +306,7 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     # The first process reads for all: it may put a damaged file out of the way.
     state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
     if state is None and distributed.is_first:
-        atomic.write_json(out / "config.json", about)
+        atomic.write_json(out / run_files.CONFIG, about)
         _write_split(out, sets)
     history, last = learn(config, spec, sets["train"], sets["dev"], context, state)
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
@@ -320,7 +320,7 @@ def _finish(
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, spec = checkpoint.load(out)
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
-    checkpoint.save(out / "model.pt", model, spec)
+    checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
@@ -330,8 +330,8 @@ def _finish(
         scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
     )
     write_run(out, result)
-    atomic.write_json(out / "metrics.json", scores)
-    for name in ("last.pt", "before.pt"):
+    atomic.write_json(out / run_files.METRICS, scores)
+    for name in (run_files.STATE, run_files.OLDER_STATE):
         (out / name).unlink(missing_ok=True)
     return scores
 
@@ -342,4 +342,4 @@ def _write_split(out: Path, sets: dict[str, Pictures]) -> None:
         for split, pictures in sets.items()
         for path, label in zip(pictures.paths, pictures.y.tolist(), strict=True)
     ]
-    atomic.write_csv(out / "split.csv", ["split", "genre", "file"], rows)
+    atomic.write_csv(out / run_files.SPLIT, ["split", "genre", "file"], rows)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from render.errors import MelvisionError
-from vision.models import checkpoint
+from vision.models import checkpoint, run_files
 from vision.training.config import TrainConfig, current_names
 
 
@@ -30,10 +30,10 @@ def write_state(
     about : dict
         Settings and hardware, as ``config.json`` holds them.
     """
-    if (out / "last.pt").exists():
-        os.replace(out / "last.pt", out / "before.pt")
+    if (out / run_files.STATE).exists():
+        os.replace(out / run_files.STATE, out / run_files.OLDER_STATE)
     state = {"weights": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-    checkpoint.write(out / "last.pt", {"format": checkpoint.FORMAT, "about": json.dumps(about), **state})
+    checkpoint.write(out / run_files.STATE, {"format": checkpoint.FORMAT, "about": json.dumps(about), **state})
 
 
 def read_config(out: str | Path) -> TrainConfig:
@@ -44,7 +44,7 @@ def read_config(out: str | Path) -> TrainConfig:
     MelvisionError
         When ``config.json`` is missing or damaged.
     """
-    path = Path(out) / "config.json"
+    path = Path(out) / run_files.CONFIG
     try:
         return TrainConfig.from_dict(json.loads(path.read_text("utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -54,7 +54,7 @@ def read_config(out: str | Path) -> TrainConfig:
 def threads_before(out: Path) -> int | None:
     """The thread count that an interrupted run computed with: its last bits depend on it."""
     try:
-        return int(json.loads((out / "config.json").read_text("utf-8"))["threads"])
+        return int(json.loads((out / run_files.CONFIG).read_text("utf-8"))["threads"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -81,9 +81,9 @@ def read_state(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> 
     MelvisionError
         When the run is complete, its files are damaged, or it began under other conditions.
     """
-    if (out / "metrics.json").exists():
+    if (out / run_files.METRICS).exists():
         raise MelvisionError(f"{out}: is complete already; train into another folder")
-    paths = [out / name for name in ("last.pt", "before.pt") if (out / name).exists()]
+    paths = [out / name for name in (run_files.STATE, run_files.OLDER_STATE) if (out / name).exists()]
     if not paths:
         return None
     try:

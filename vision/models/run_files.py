@@ -1,0 +1,73 @@
+"""A run folder: the names of its files, the runs of several seeds, and the tracks that were trained on."""
+
+import csv
+from pathlib import Path
+
+from render.errors import MelvisionError
+from vision.data.csv_files import read_csv
+from vision.splits.keys import track_key
+
+# Of one run.
+CONFIG = "config.json"  # settings, hardware and versions
+SPLIT = "split.csv"  # the pictures of train, dev and test
+HISTORY = "history.csv"  # a row an epoch
+METRICS = "metrics.json"  # scores; its presence marks a run as complete
+MODEL = "model.pt"  # weights and input spec of the kept epoch
+STATE, OLDER_STATE = "last.pt", "before.pt"  # to resume from; deleted at the end
+
+# Of its report; those of several runs together have the same names.
+TEXT_REPORT = "evaluation_report.txt"
+PAGE = "report.html"
+PREDICTIONS = "predictions.csv"
+ACCURACY_PLOT = "accuracy_plot.png"
+LOSS_PLOT = "loss_plot.png"
+CONFUSION_PLOT = "confusion_matrix.png"
+RELIABILITY_PLOT = "reliability_plot.png"
+
+# Of several runs.
+SEEDS = "seeds.json"  # settings and seeds; its presence marks a folder of runs
+SUMMARY = "summary.json"  # scores; its presence marks all runs as complete
+FOLD = "done.json"  # predictions of a complete fold of a cross-validation
+
+
+def seed_folder(folder: str | Path, seed: int) -> Path:
+    """The run folder of one seed in a folder of runs."""
+    return Path(folder) / f"seed-{seed}"
+
+
+def seed_files(folder: str | Path, name: str) -> list[Path]:
+    """The files of one name, such as `MODEL`, that the seeds of a folder of runs have, sorted."""
+    return sorted(Path(folder).glob(f"seed-*/{name}"))
+
+
+def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
+    """Return the tracks that a model was trained on.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder, its ``model.pt``, or a folder of several seeds.
+
+    Returns
+    -------
+    tracks : set of (str, str)
+        Genre and `keys.track_key`.
+
+    Raises
+    ------
+    MelvisionError
+        When ``split.csv`` of the run is missing or damaged.
+    """
+    folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    # All seeds are trained on the same split.
+    path = next(iter(seed_files(folder, SPLIT)), folder / SPLIT)
+    try:
+        rows = [row for row in read_csv(path) if row["split"] == "train"]
+        if not rows:
+            raise KeyError("train")
+        return {(row["genre"], track_key(row["file"])) for row in rows}
+    except (OSError, KeyError, csv.Error):
+        raise MelvisionError(
+            f"{path}: is missing or damaged, so it is unknown what the model was trained on, and it cannot judge the "
+            "labels of its own training set; use the predictions of vision.crossval (--predictions)"
+        ) from None
