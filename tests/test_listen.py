@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision import listen
 from vision.inference import microphone
 

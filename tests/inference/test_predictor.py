@@ -17,7 +17,7 @@ import vision.inference.predictor
 from render import audio
 from render.audio import AudioError
 from render.errors import MelvisionError
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]

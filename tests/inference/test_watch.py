@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from render.errors import MelvisionError
-from tests.training.test_run import band_noise, rows_of
+from tests.conftest import band_noise, rows_of
 from vision.inference import watch
 from vision.inference.predictor import Prediction
 
