@@ -129,14 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"http://{host}:{port}/  (Ctrl-C stops it)", flush=True)
         if public:
             print_notes_and_failures(["everybody who can reach this machine can use it"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
-        uvicorn_exit = server.handle_exit
 
-        def handle_exit(sig, frame):
-            app.state.uploads.stop()  # uvicorn waits for running requests before it shuts the application down
-            uvicorn_exit(sig, frame)
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig, frame):
+                app.state.uploads.stop()  # uvicorn waits for running requests before it shuts the application down
+                super().handle_exit(sig, frame)
 
-        server.handle_exit = handle_exit
+        server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

@@ -153,6 +153,7 @@ def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: 
         before = states
         for path in ready:
             prediction = predictor.predict(path)
+            assert isinstance(prediction, Prediction)  # one file, one prediction
             try:
                 if file_state(path) != states[path]:
                     continue  # it was not complete after all: predicted again when it is

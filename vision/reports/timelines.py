@@ -33,10 +33,10 @@ def write_timelines(
     segments : list of Segment
         Empty where the file could not be used.
     """
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for path in files:
         prediction, times, probabilities = predict_over_time(predictor, path)
-        if times is None:
+        if times is None or probabilities is None:
             yield prediction, []
             continue
         # Files of one name from two folders get numbers.

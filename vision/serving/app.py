@@ -9,10 +9,10 @@ import base64
 import contextlib
 import hashlib
 import ipaddress
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
@@ -57,7 +57,7 @@ def read_page() -> tuple[str, dict[str, str]]:
     page = PAGE.read_text("utf-8")
     hashes = {}
     for tag in ("script", "style"):
-        content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
+        content = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
         hashes[tag] = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
     policy += "img-src data:; media-src blob:; connect-src 'self'; "
@@ -103,6 +103,43 @@ def is_foreign_origin(headers: Mapping[str, str]) -> bool:
 
 class _TooLarge(Exception):
     """The request is larger than the limit."""
+
+
+@contextlib.asynccontextmanager
+async def _receive_files(request: Request, max_bytes: int) -> AsyncIterator[list[tuple[str, BinaryIO]]]:
+    """Receive a form with files: name and content of each. Refused if it is too large, too slow or no such form."""
+    too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB, the limit of one request here")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise too_large
+    received = 0
+
+    async def receive_limited():
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise _TooLarge
+        return message
+
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            form = await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
+    except _TooLarge:
+        raise too_large from None
+    except FormParserError:  # older versions of starlette do not catch it
+        raise HTTPException(400, "is no valid form; expected what curl -F file=@song.mp3 URL sends") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "did not arrive completely") from None
+    except TimeoutError:
+        raise HTTPException(408, f"did not arrive within {UPLOAD_SECONDS:g} s") from None
+    try:
+        files = [(file.filename or "", file.file) for _, file in form.multi_items() if isinstance(file, UploadFile)]
+        if not files:
+            raise HTTPException(400, "holds no file; expected a form with files: curl -F file=@song.mp3 URL")
+        yield files
+    finally:
+        await form.close()
 
 
 def create_app(
@@ -184,44 +221,14 @@ def create_app(
     @app.post("/api/predict")
     async def predict(request: Request):
         nonlocal waiting
-        received = 0
-
-        async def receive_limited():
-            nonlocal received
-            message = await request.receive()
-            received += len(message.get("body", b""))
-            if received > max_bytes:
-                raise _TooLarge
-            return message
-
-        too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB, the limit of one request here")
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > max_bytes:
-            raise too_large
         if waiting >= MAX_WAITING:
             raise HTTPException(503, "busy; try again in a few seconds", {"Retry-After": "3"})
         waiting += 1
-        form = None
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS):
-                form = await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
-            files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
-            if not files:
-                raise HTTPException(400, "holds no file; expected a form with files: curl -F file=@song.mp3 URL")
-            received_files = [(file.filename or "", file.file) for file in files]
-            extras = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
-            return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, received_files, extras)
-        except _TooLarge:
-            raise too_large from None
-        except FormParserError:  # older versions of starlette do not catch it
-            raise HTTPException(400, "is no valid form; expected what curl -F file=@song.mp3 URL sends") from None
-        except ClientDisconnect:
-            raise HTTPException(400, "did not arrive completely") from None
-        except TimeoutError:
-            raise HTTPException(408, f"did not arrive within {UPLOAD_SECONDS:g} s") from None
+            async with _receive_files(request, max_bytes) as files:
+                extras = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
+                return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, files, extras)
         finally:
             waiting -= 1
-            if form is not None:
-                await form.close()
 
     return app

@@ -19,7 +19,7 @@ from vision.splits.leaks import find_splits
 #: Files of a data folder: the assignments, and how they were made.
 SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
-DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
+DEFAULTS: dict[str, Any] = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
 
 EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
@@ -74,7 +74,7 @@ def read_rows(data: str | Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        rows = [Row(**row) for row in read_csv(path)]
+        rows = [Row(**row) for row in read_csv(path)]  # type: ignore[arg-type]  # numbers are converted below
         for row in rows:
             row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
