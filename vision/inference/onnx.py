@@ -122,7 +122,7 @@ def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -
     mean_of_models = _MeanOfModels(models).eval()
     if 4 * sum(weights.numel() for weights in mean_of_models.state_dict().values()) > MAX_BYTES:
         raise MelvisionError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
-    pixels = torch.from_numpy(trial_pictures(spec)[:2])
+    pixels = torch.zeros_like(torch.from_numpy(trial_pictures(spec)[:2]))
     try:
         # The warnings of the exporter are for developers of models.
         with warnings.catch_warnings():
