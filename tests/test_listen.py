@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision import listen
 from vision.inference import microphone
 
@@ -99,6 +99,7 @@ def test_a_wrong_run_is_reported_before_a_missing_microphone(fake, tmp_path, cap
     assert error.startswith(f"error: {tmp_path / 'nothing'}") and "sounddevice" not in error
 
 
+@pytest.mark.slow
 def test_the_installed_sounddevice_has_no_such_microphone(trained):
     """Whatever this machine has, there is no traceback."""
     call = [sys.executable, "-m", "vision.listen", str(trained / "run"), "--input", "no such microphone"]

@@ -17,7 +17,7 @@ import vision.inference.predictor
 from render import audio
 from render.audio import AudioError
 from render.errors import MelvisionError
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +152,7 @@ def test_an_error_in_a_worker_ends_the_iteration(predictor, mixed, threads, monk
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_prediction_between_files(trained):
     picture = next((trained / "images").rglob("*.png"))
     code = (

@@ -16,7 +16,7 @@ import soundfile
 from render import audio, batch, spectrogram
 from render.errors import MelvisionError
 from render.settings import Settings
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision import predict
 from vision.data.pixel_store import PixelStore
 from vision.inference.predictor import Predictor
@@ -243,6 +243,7 @@ def start_predict(run, *flags):
     )
 
 
+@pytest.mark.slow
 def test_predictions_come_while_the_stream_goes_on(trained):
     y = np.stack([band_noise("metal", 44100, 3.5)] * 2, axis=1)
     data = wav(y, 44100, "PCM_24")
@@ -261,6 +262,7 @@ def test_predictions_come_while_the_stream_goes_on(trained):
     assert (process.returncode, err) == (0, b"")
 
 
+@pytest.mark.slow
 def test_raw_samples_through_a_pipe_and_ctrl_c(trained):
     y = (band_noise("jazz", SR, 2.0) * 32767).astype("<i2").tobytes()
     process = start_predict(trained / "run", "--rate", str(SR))

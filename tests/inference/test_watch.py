@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from render.errors import MelvisionError
-from tests.training.test_run import band_noise, rows_of
+from tests.conftest import band_noise, rows_of
 from vision.inference import watch
 from vision.inference.predictor import Prediction
 
@@ -71,6 +71,7 @@ def start_watcher(trained):
         watcher.process.kill()
 
 
+@pytest.mark.slow
 def test_each_file_is_predicted_once(start_watcher, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)

@@ -73,9 +73,14 @@ def metadata_of(spec: ModelSpec, n_models: int) -> dict[str, str]:
         ``melvision``, its version; ``classes``, a JSON list in the order of the probabilities; ``spec``, the
         `ModelSpec` as JSON; ``models``, their number; ``precision``; ``format``.
     """
-    metadata = {"melvision": __version__, "format": FORMAT, "precision": PRECISION, "models": n_models}
-    metadata = {name: str(value) for name, value in metadata.items()}
-    return metadata | {"classes": json.dumps(spec.classes), "spec": json.dumps(spec.to_dict())}
+    return {
+        "melvision": __version__,
+        "format": str(FORMAT),
+        "precision": PRECISION,
+        "models": str(n_models),
+        "classes": json.dumps(spec.classes),
+        "spec": json.dumps(spec.to_dict()),
+    }
 
 
 class _MeanOfModels(torch.nn.Module):
@@ -117,7 +122,7 @@ def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -
     mean_of_models = _MeanOfModels(models).eval()
     if 4 * sum(weights.numel() for weights in mean_of_models.state_dict().values()) > MAX_BYTES:
         raise MelvisionError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
-    pixels = torch.zeros(2, spec.input.channels, spec.input.size, spec.input.size, dtype=torch.uint8)
+    pixels = torch.zeros_like(torch.from_numpy(trial_pictures(spec)[:2]))
     try:
         # The warnings of the exporter are for developers of models.
         with warnings.catch_warnings():
@@ -131,6 +136,7 @@ def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -
         raise MelvisionError(
             f"{path}: PyTorch cannot export this model ({str(error).strip().splitlines()[0]})"
         ) from None
+    assert program is not None  # it is only without `dynamo`
     model = program.model_proto
     # The exporter adds the source file and line of each operator, with the paths of this machine.
     for message in messages(model):
@@ -164,12 +170,13 @@ def trial_pictures(spec: ModelSpec) -> np.ndarray:
     -------
     x : np.ndarray, shape (EVAL_BATCH + 1, channels, size, size), uint8
     """
-    n, size = EVAL_BATCH + 1, spec.input.size
+    n, size, channels = EVAL_BATCH + 1, spec.input.size, spec.input.channels
+    assert channels is not None  # only before training
     rng = np.random.default_rng(0)
     middle, width, slope, rate = (rng.uniform(low, high, (n, 1, 1, 1)) for low, high in
                                   ((0, 255), (0, 80), (-1, 1), (0, 0.5)))  # fmt: skip
     rows, columns = np.mgrid[:size, :size]
-    x = middle + width * rng.standard_normal((n, spec.input.channels, size, size))
+    x = middle + width * rng.standard_normal((n, channels, size, size))
     x = x + slope * 128 * (rows / size - 0.5) + 40 * np.cos(2 * math.pi * rate * (columns + slope * rows))
     x = x.clip(0, 255).astype(np.uint8)
     x[0], x[1] = 0, 255

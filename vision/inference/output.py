@@ -51,8 +51,11 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
     result : dict
         ``file``, ``notes``, ``error`` or what `ranking` returns, and ``timeline`` where there are segments.
     """
-    result = {"file": str(prediction.path), "notes": prediction.notes}
-    result |= {"error": prediction.error} if prediction.error else ranking(prediction.classes, prediction.p)
+    result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
+    if prediction.p is None:
+        result["error"] = prediction.error
+    else:
+        result |= ranking(prediction.classes, prediction.p)
     if segments:
         result["timeline"] = [
             {"from": round(start, 2), "to": round(end, 2), "genre": prediction.classes[label], "p": round(p, 4)}
@@ -63,6 +66,7 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
 
 def prediction_line(prediction: "Prediction", *, width: int = 0) -> str:
     """Format a prediction that has no error: the file, padded to `width`, and the most probable genres."""
+    assert prediction.p is not None
     return f"{one_line(prediction.path):{width}}  {top_line(prediction.classes, prediction.p)}"
 
 
@@ -104,7 +108,7 @@ def cells(prediction: "Prediction", classes: Sequence[str]) -> list[str]:
     """Return a prediction as the cells of a table: predicted genre, each probability, error."""
     if prediction.p is None:
         return [""] * (1 + len(classes)) + [prediction.error]
-    return [classes[prediction.p.argmax()], *(f"{value:.4f}" for value in prediction.p), ""]
+    return [classes[int(prediction.p.argmax())], *(f"{value:.4f}" for value in prediction.p), ""]
 
 
 def write_predictions(path: str | Path, predictions: Iterable["Prediction"], classes: Sequence[str]) -> None:

@@ -146,10 +146,10 @@ def segments(times: np.ndarray, probabilities: np.ndarray) -> list[Segment]:
         after_change = best.max() - CHANGE_COST
         previous.append(np.where(best >= after_change, np.arange(len(best)), best.argmax()))
         best = np.maximum(best, after_change) + row
-    labels = [int(best.argmax())]
+    path = [int(best.argmax())]
     for came_from in reversed(previous):
-        labels.append(int(came_from[labels[-1]]))
-    labels = np.array(labels[::-1])
+        path.append(int(came_from[path[-1]]))
+    labels = np.array(path[::-1])
     bounds = np.flatnonzero(np.diff(labels)) + 1
     at = edges(times)
     return [
@@ -175,9 +175,9 @@ def clock(seconds: float, digits: int = 0, *, hours: bool = False) -> str:
     """
     seconds = round(seconds, digits)
     minutes, rest = divmod(seconds, 60)
-    rest = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
+    padded = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
     hour, minutes = divmod(int(minutes), 60)
-    return f"{hour}:{minutes:02}:{rest}" if hour or hours else f"{minutes}:{rest}"
+    return f"{hour}:{minutes:02}:{padded}" if hour or hours else f"{minutes}:{padded}"
 
 
 def write_timeline(path: str | Path, times: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ class PredictionTable:
         if rows[:1] != [header] and not _encode(header).startswith(content):
             raise MelvisionError(
                 f"{path}: is not the table of a folder watched with this model's genres; "
-                "choose another with --csv, or move it away"
+                "choose another file for the table, or move it away"
             )
         for row in rows[1:]:
             if len(row) == len(header) and row[1].isdecimal() and row[2].lstrip("-").isdecimal():
@@ -153,6 +153,7 @@ def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: 
         before = states
         for path in ready:
             prediction = predictor.predict(path)
+            assert isinstance(prediction, Prediction)  # one file, one prediction
             try:
                 if file_state(path) != states[path]:
                     continue  # it was not complete after all: predicted again when it is

@@ -19,7 +19,7 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
-from vision.splits.folds import _select, make_folds
+from vision.splits.folds import make_folds, select_pictures
 from vision.splits.groups import merge_groups, read_groups
 from vision.splits.leaks import find_splits
 from vision.training.config import TrainConfig
@@ -195,7 +195,7 @@ def run_fold(
     probabilities : np.ndarray, shape (n, n_classes)
         Of the scored pictures.
     """
-    train, held_out = (_select(pictures, part) for part in numbers)
+    train, held_out = (select_pictures(pictures, part) for part in numbers)
     out = context.out
     check_genres(train, out)
     about = describe_run(config, how["hardware"], {"train": train, "held out": held_out})
