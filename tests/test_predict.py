@@ -30,9 +30,9 @@ def test_predict_on_pictures_and_audio_of_any_kind(trained, tmp_path, capsys):
     picture = trained / "images" / "jazz" / "jazz.00001.png"
     flags = [str(trained / "run"), str(tmp_path / "songs"), str(picture), "--csv", str(tmp_path / "out.csv")]
     assert predict.main(flags) == 1
-    told = capsys.readouterr()
-    assert "broken.mp3: cannot be decoded" in told.err
-    lines = told.out.splitlines()
+    printed = capsys.readouterr()
+    assert "broken.mp3: cannot be decoded" in printed.err
+    lines = printed.out.splitlines()
     assert len(lines) == 4
     for genre, line in zip([*BANDS, "jazz"], lines, strict=True):
         assert genre in line.split()[0]
@@ -148,13 +148,13 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
     assert capsys.readouterr().err.count("cut by its own edges") == 4, "an answer does not depend on the other files"
     assert predict.main([str(trained / "run"), str(tmp_path), "--learn-margins"]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [line.split()[1] for line in printed.out.splitlines()] == ["metal"] * 4
 
 
 @pytest.mark.parametrize("main", [predict.main, explain.main])
-def test_of_a_missing_run_and_a_missing_file_the_run_is_told_first(tmp_path, capsys, main):
+def test_of_a_missing_run_and_a_missing_file_the_run_is_reported_first(tmp_path, capsys, main):
     run, file = str(tmp_path / "run"), str(tmp_path / "song.wav")
     assert main([run, file]) == 2
     error = capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_of_a_missing_run_and_a_missing_file_the_run_is_told_first(tmp_path, cap
 
 
 @pytest.mark.parametrize("flags", [["--watch", "nowhere"], ["--stdin"]])
-def test_a_missing_run_is_told_before_anything_is_waited_for(tmp_path, capsys, flags):
+def test_a_missing_run_is_reported_before_anything_is_waited_for(tmp_path, capsys, flags):
     assert predict.main([str(tmp_path / "run"), *flags]) == 2
     assert "no such checkpoint" in capsys.readouterr().err
 

@@ -16,18 +16,18 @@ def test_without_arguments_it_splits_trains_and_notices_pictures_that_were_added
     monkeypatch.chdir(tmp_path)
     write_tree(tmp_path / "images_original", 4)
     assert train.main(["--epochs", "1", *QUICK]) == 0
-    told = capsys.readouterr().out
-    assert "splitting images_original" in told
-    assert f"report: {tmp_path.resolve()}/runs/standard-001/report.html" in told
+    printed = capsys.readouterr().out
+    assert "splitting images_original" in printed
+    assert f"report: {tmp_path.resolve()}/runs/standard-001/report.html" in printed
     write_tree(tmp_path / "images_original", 2, start=4)
     assert train.main(["--epochs", "1", *QUICK]) == 0
-    told = capsys.readouterr().out
-    assert "6 pictures added to" in told
+    printed = capsys.readouterr().out
+    assert "6 pictures added to" in printed
     assert (tmp_path / "runs" / "standard-002" / "model.pt").exists()
     assert len(rows_of("runs/standard-002/split.csv")) == 18
 
 
-def test_problems_of_the_split_are_told(tmp_path, capsys, monkeypatch):
+def test_problems_of_the_split_are_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tree(tmp_path / "images_original", 4)
     (tmp_path / "images_original" / "jazz" / "bad.png").write_bytes(b"nothing")
@@ -49,7 +49,7 @@ def test_data_without_its_images_is_trained_on_as_it_is(tmp_path, capsys):
     assert "training on" in capsys.readouterr().err
 
 
-def test_split_by_hand_is_used_and_its_leaks_told(trained, tmp_path, capsys):
+def test_split_by_hand_is_used_and_its_leaks_reported(trained, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(trained / "data", data)
     (data / "split.csv").unlink()
@@ -57,10 +57,10 @@ def test_split_by_hand_is_used_and_its_leaks_told(trained, tmp_path, capsys):
     leaked = next((data / "train" / "jazz").iterdir())
     shutil.copy(leaked, data / "test" / "jazz")
     assert train.main(["--data", str(data), "--out", str(tmp_path / "run"), "--epochs", "1", *QUICK]) == 0
-    told = capsys.readouterr()
-    assert "LEAKS: 1 " in told.err
-    assert leaked.name in told.err
-    assert "3 dev, 4 test" in told.out
+    printed = capsys.readouterr()
+    assert "LEAKS: 1 " in printed.err
+    assert leaked.name in printed.err
+    assert "3 dev, 4 test" in printed.out
 
 
 def test_the_library_returns_what_the_command_prints(tmp_path, capsys):

@@ -219,14 +219,14 @@ def _report_folds(
     out: Path, predictions: SplitPredictions, classes: list[str], accuracy: dict[str, Any], about: dict[str, Any]
 ) -> None:
     """Write the report of a cross-validation, of all held-out tracks."""
-    what = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
+    folds = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
     named = " and ".join(Path(path).name for path in about["groups"])
-    what += f", groups of {named}" if named else ", duplicates kept together"
-    lines = [summary_line(f"Accuracy over {what}", accuracy)]
+    folds += f", groups of {named}" if named else ", duplicates kept together"
+    lines = [summary_line(f"Accuracy over {folds}", accuracy)]
     lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
-    headline = f"{accuracy['mean']:.1%} of tracks right over {what} (standard deviation {accuracy['std']:.1%})"
+    headline = f"{accuracy['mean']:.1%} of tracks right over {folds} (standard deviation {accuracy['std']:.1%})"
     result = PooledResult(
-        title=f"held-out tracks of {what}", headline=headline, lines=lines, predictions=predictions,
+        title=f"held-out tracks of {folds}", headline=headline, lines=lines, predictions=predictions,
         classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
     )  # fmt: skip
     write_pooled(out, result)
