@@ -1,10 +1,11 @@
 """Small picture trees, built in temporary folders."""
 
+import csv
 import os
 import signal
 from pathlib import Path
 
-from render.child import THREADS
+from render.worker_process import THREADS
 
 # Before numpy and torch are imported: threads that wait for each other make tests many times slower where others
 # compute as well, such as the tests in another process.
@@ -68,6 +69,24 @@ def read_pictures(root, *, classes=None, **spec):
     from vision.data.preprocess import Preprocessor, learn_input_spec
 
     return read_folder(root, Preprocessor(learn_input_spec(list_pictures(root), **spec)), classes=classes)
+
+
+def rows_of(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def band_noise(genre, sr=22050, seconds=4.0):
+    """Audio whose Mel spectrogram is bright in the genre's band only."""
+    rng = np.random.default_rng(BANDS[genre])
+    n = round(seconds * sr)
+    mels = np.linspace(0, 60.0, 130)  # a rough Mel scale is enough: 15 Mels to 1 kHz, then by the octave
+    hz = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
+    low, high = hz[BANDS[genre] * 16 + 3], hz[BANDS[genre] * 16 + 20]
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    spectrum[(np.fft.rfftfreq(n, 1 / sr) < low) | (np.fft.rfftfreq(n, 1 / sr) > high)] *= 0.002
+    y = np.fft.irfft(spectrum)
+    return (0.5 * y / np.abs(y).max()).astype(np.float32)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
-"""Memory that is freed is kept, or left to the C library where that is not GNU's."""
+"""The choice of device and precision; freed memory is kept, or left to a C library that is not GNU's."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vision.inference import device
-from vision.inference.device import keep_freed_memory
+from vision.inference.device import keep_freed_memory, pick_device, pick_precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,3 +71,25 @@ def test_an_older_library_takes_smaller_blocks_or_is_left_alone(largest, expecte
     monkeypatch.setattr(device.ctypes, "CDLL", Library)
     assert keep_freed_memory() == largest
     assert asked == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_device_choice(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device().type == expected
+    assert pick_device("cpu").type == "cpu"
+    if not mps:
+        with pytest.raises(ValueError, match="device='mps'"):
+            pick_device("mps")
+
+
+def test_precision_follows_the_hardware(monkeypatch):
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: True)
+    assert pick_precision("auto", torch.device("cpu")) == "bf16"
+    assert pick_precision("fp32", torch.device("cpu")) == "fp32"
+    assert pick_precision("auto", torch.device("mps")) == "fp32"
+    monkeypatch.setattr(device, "_cpu_has_bf16", lambda: False)
+    assert pick_precision("auto", torch.device("cpu")) == "fp32"

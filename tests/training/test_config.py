@@ -1,18 +1,138 @@
-"""Settings from a command line, and back."""
+"""One table of settings gives flags, defaults, ranges, presets, help and documentation."""
 
+import argparse
 import shlex
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from vision import train
-from vision.training.config import command_of, config_of
+from render.errors import ParameterError
+from vision import crossval, train
+from vision.training.config import (
+    GROUPS,
+    PRESETS,
+    TrainConfig,
+    add_flags,
+    command_of,
+    config_of,
+    flag_groups,
+    parse_seeds,
+    settings_table,
+)
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = TrainConfig.__dataclass_fields__
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    add_flags(flag_groups(parser))
+    return config_of(parser.parse_args(arguments))
+
+
+def test_presets():
+    """What docs/recipe.md was measured with."""
+    assert PRESETS["standard"] == {
+        "model": "vgg", "texture": True, "window": 10.0, "size": 128, "epochs": 30, "optimizer": "adamw",
+        "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3, "label_smoothing": 0.1,
+        "stretch": 0.1, "shift": 0.025, "random_eq": 4.0, "mixup": 0.3,
+    }  # fmt: skip
+    assert PRESETS["classic"] == {
+        "model": "vgg_dense", "texture": False, "window": 0.0, "size": 224, "epochs": 25, "optimizer": "adam",
+        "lr": 5e-4, "schedule": "cosine", "weight_decay": 0.0, "dropout": 0.5, "label_smoothing": 0.0,
+        "stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0,
+    }  # fmt: skip
+    for recipe in PRESETS:
+        TrainConfig.from_recipe(recipe).check()
+
+
+def test_flags_that_are_not_given_leave_the_recipes_values():
+    assert parse() == TrainConfig()
+    assert parse("--recipe", "classic") == TrainConfig.from_recipe("classic")
+    assert parse("--recipe", "classic", "--lr", "0.1", "--texture").lr == 0.1
+    assert parse("--no-texture").texture is False
+
+
+def test_every_setting_has_a_flag_that_sets_it():
+    other = {str: "other", float: "0.125", int: "64", int | None: "3"}
+    for one in fields(TrainConfig):
+        if one.name == "data":
+            continue
+        flag, choices = "--" + one.name.replace("_", "-"), one.metadata["choices"]
+        given = [flag] if one.type is bool else [flag, choices[-1] if choices else other[one.type]]
+        if one.type is bool and one.default:
+            given = [flag.replace("--", "--no-")]
+        value = getattr(parse(*given), one.name)
+        assert value != one.default and isinstance(value, one.type), one.name
+
+
+def test_the_old_name_of_a_flag_is_accepted():
+    assert parse("--colour", "2").random_eq == parse("--random-eq", "2").random_eq == 2
+
+
+@pytest.mark.parametrize("command", [train, crossval])
+def test_help_shows_every_flag_in_a_group(command, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    shown = capsys.readouterr().out
+    sections = {part.partition(":\n")[0]: part for part in shown.split("\n\n")}
+    assert {"most used", *GROUPS} <= set(sections)
+    assert list(sections).index("most used") < min(list(sections).index(group) for group in GROUPS)
+    for one in fields(TrainConfig):
+        if one.name != "data":
+            section = "most used" if one.metadata["first"] else one.metadata["group"]
+            assert f"  --{one.name.replace('_', '-')}" in sections[section]
+    assert "colour " not in sections["augmentation"]
+
+
+def test_the_12_flags_that_people_use_first(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--help"])
+    first = capsys.readouterr().out.partition("most used:\n")[2].partition("\n\n")[0]
+    assert len([line for line in first.splitlines() if line.startswith("  --")]) == 12
+    assert first.startswith("  --data")
+
+
+WRONG = {
+    "window": [-1, 0.05, 1e6], "size": [0, 100, 2048], "seed": [-1, 1 << 31], "epochs": [0, 100001, "many"],
+    "batch_size": [1, 65537], "lr": [0, -1, 10, float("nan")], "weight_decay": [-0.1, 1], "dropout": [-0.1, 1],
+    "optimizer": ["adagrad"], "schedule": ["linear"], "stretch": [-0.1, 1.1], "shift": [-0.1, 0.6],
+    "random_eq": [-1, 41], "mixup": [-1, 101], "masks": [-1, 11], "label_smoothing": [-0.1, 1], "patience": [-1],
+    "input": ["grey"], "track_seconds": [0, 1e6], "precision": ["fp16"], "threads": [0, 1025], "recipe": ["best"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_values_out_of_range(name):
+    for value in WRONG[name]:
+        config = TrainConfig(**{name: value})
+        with pytest.raises(ParameterError) as error:
+            config.check()
+        assert error.value.parameter == name
+        assert error.value.expected == SETTINGS[name].metadata["expected"]
+
+
+def test_what_has_a_range_is_tested():
+    assert set(WRONG) == {one.name for one in fields(TrainConfig) if one.metadata["valid"]}
+
+
+def test_batch_norm_needs_two_pictures_a_process():
+    TrainConfig(batch_size=4).check(world=2)
+    with pytest.raises(ParameterError, match="batch_size=3: expected 4 or more"):
+        TrainConfig(batch_size=3).check(world=2)
+
+
+def test_no_such_recipe():
+    with pytest.raises(ParameterError, match="recipe='best'"):
+        TrainConfig.from_recipe("best")
 
 
 @pytest.mark.parametrize(
     "flags",
     [
         [],
-        ["--recipe", "classic", "--seed", "3", "--epochs", "7"],
+        ["--recipe", "classic", "--seed", "3", "--epochs", "7", "--texture"],
         ["--no-texture", "--class-weights", "--data", "my data", "--note", "it's; rm -rf $HOME"],
         ["--threads", "2", "--mixup", "0", "--input", "rgb", "--model", "resnet18"],
     ],
@@ -22,3 +142,17 @@ def test_the_command_in_the_report_makes_the_same_config(flags):
     words = shlex.split(command_of(config))
     assert words[:3] == ["python", "-m", "vision.train"]
     assert config_of(train.get_parser().parse_args(words[3:])) == config
+
+
+def test_seeds():
+    assert parse_seeds("0,1,2") == [0, 1, 2]
+    for text in ("1", "1,1", "a,b", "1,-2", ""):
+        with pytest.raises(ParameterError):
+            parse_seeds(text)
+
+
+def test_the_documentation_is_in_step():
+    text = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert settings_table() in text, "python -c 'from vision.training.config import *; print(settings_table())'"
+    for one in fields(TrainConfig):
+        assert f"| `{one.name}` |" in text

@@ -1,6 +1,5 @@
 """Several processes train as one: each picture once, the gradients of the whole batch, files written by the first."""
 
-import csv
 import json
 import multiprocessing
 import os
@@ -15,9 +14,12 @@ import pytest
 import torch
 
 from render import atomic
-from tests.conftest import spectrogram_of, write_picture, write_tree
+from render.errors import ParameterError
+from tests.conftest import rows_of, spectrogram_of, write_picture, write_tree
+from tests.training.runs import write_text_only
 from vision import train
 from vision.data import dataset
+from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
 from vision.inference import predictor
 from vision.inference.predictor import Predictor
@@ -26,11 +28,12 @@ from vision.models.classifier import GenreClassifier, create_model
 from vision.models.svm import fit_texture
 from vision.training import loop, run
 from vision.training.config import TrainConfig
-from vision.training.distributed import gather, group, mean_over_ranks, wrap
-from vision.training.loop import batches, seed_everything, train_one_epoch
+from vision.training.distributed import Distributed
+from vision.training.loop import Optimisation, batches, train_one_epoch
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--size", "32", "--batch-size", "7", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
+QUICK += ["--no-texture"]
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +52,14 @@ def flags(data, out, epochs=2, *more):
     return ["--data", str(data), "--out", str(out), "--epochs", str(epochs), *QUICK, *more]
 
 
-def rows_of(path):
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def as_rank(rank, world, port, told, function, *args):
+def as_rank(rank, world, port, output, function, *args):
     """Be one of several processes, as torchrun would have started it; what it prints goes to a file."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in names.items()})
-    sys.stdout, sys.stderr = (open(f"{told}{rank}.{name}", "w") for name in ("out", "err"))  # noqa: SIM115
+    sys.stdout, sys.stderr = (open(f"{output}{rank}.{name}", "w") for name in ("out", "err"))  # noqa: SIM115
     torch.set_num_threads(1)
+    if function is not watched:
+        run.write_run = write_text_only
     sys.exit(function(*args))
 
 
@@ -67,15 +67,15 @@ class Together:
     """Two processes that train together, forked from a server that has imported everything: torchrun is slower."""
 
     def __init__(self, folder):
-        self.told, self.processes = folder / "rank", []
+        self.output, self.processes = folder / "rank", []
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["vision.training.run", "vision.train", "sklearn.metrics"])
+        self.context.set_forkserver_preload([__name__, "sklearn.metrics"])
 
     def start(self, function, *args):
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            port = found.getsockname()[1]
-        given = [(rank, 2, port, str(self.told), function, *args) for rank in range(2)]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        given = [(rank, 2, port, str(self.output), function, *args) for rank in range(2)]
         self.processes = [self.context.Process(target=as_rank, args=one) for one in given]
         for process in self.processes:
             process.start()
@@ -95,7 +95,7 @@ class Together:
         return codes
 
     def read(self, rank, name):
-        return Path(f"{self.told}{rank}.{name}").read_text()
+        return Path(f"{self.output}{rank}.{name}").read_text()
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def together(tmp_path):
     processes.kill()
 
 
+@pytest.mark.slow
 def test_torchrun(data, tmp_path):
     """The command of the README, and all that it leaves."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vision.train"]
@@ -136,9 +137,9 @@ def watched(arguments, folder):
     noted = {"train": [], "scored": [], "written": []}
     windows, score, write, learn = PixelStore.random_windows, loop.predict_proba, atomic.replacing, run.learn
 
-    def random_windows(self, chosen, *how):
+    def random_windows(self, chosen, **how):
         noted["train"].append(chosen.tolist())
-        return windows(self, chosen, *how)
+        return windows(self, chosen, **how)
 
     def predict_proba(model, x, numbers=None, **how):
         noted["scored"].append(list(range(len(x)) if numbers is None else numbers))
@@ -162,6 +163,7 @@ def watched(arguments, folder):
     return code
 
 
+@pytest.mark.slow
 def test_each_picture_is_used_and_scored_once_an_epoch(data, tmp_path, together):
     assert together(watched, flags(data, tmp_path / "run", 3), tmp_path) == [0, 0]
     one, other = (json.loads((tmp_path / f"noted{rank}.json").read_text()) for rank in range(2))
@@ -181,9 +183,9 @@ def test_each_picture_is_used_and_scored_once_an_epoch(data, tmp_path, together)
     # After each epoch they agree, on the means of batch norm too.
     weights = [torch.load(tmp_path / f"weights{rank}.pt") for rank in range(2)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    told = [together.read(rank, "out") for rank in range(2)]
-    assert told[0].count("\nepoch") == 3
-    assert told[1] == together.read(0, "err") == together.read(1, "err") == ""
+    printed = [together.read(rank, "out") for rank in range(2)]
+    assert printed[0].count("\nepoch") == 3
+    assert printed[1] == together.read(0, "err") == together.read(1, "err") == ""
 
 
 def reading(arguments, folder, *hosts):
@@ -226,35 +228,34 @@ class Still(GenreClassifier):
         return self
 
 
-def taught(path=None):
+def train_small(path=None):
     """Weights, loss and accuracy after an epoch of 13 pictures in batches of 9 and 4."""
     torch.manual_seed(0)
     x = PixelStore.of(torch.randint(0, 256, (13, 1, 32, 32), dtype=torch.uint8))
-    y = torch.arange(13) % 3
+    pictures = Pictures(x, torch.arange(13) % 3, [str(number) for number in range(13)], ["a", "b", "c"])
     model = create_model(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=13)
     model.__class__ = Still
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    fit_texture(model, x, y)
-    weight = torch.tensor([0.5, 1.0, 2.0])
-    cpu = torch.device("cpu")
-    with group() as (rank, world):
-        found = train_one_epoch(
-            wrap(model, cpu, world), x, y, order=torch.randperm(13), batch_size=9, n_classes=3,
-            criterion=torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=0.1),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1), rank=rank, world=world,
-        )  # fmt: skip
-        found = mean_over_ranks(found, [7, 6][rank] if world > 1 else 13, world, cpu)
+    fit_texture(model, x, pictures.y)
+    weight, cpu = torch.tensor([0.5, 1.0, 2.0]), torch.device("cpu")
+    criterion = torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=0.1)
+    optimisation = Optimisation(criterion, torch.optim.SGD(model.parameters(), lr=0.1))
+    with Distributed() as distributed:
+        steps = batches(torch.randperm(13), 9, distributed.world)
+        wrapped = distributed.wrap(model, cpu)
+        means = train_one_epoch(wrapped, pictures, steps, optimisation, distributed=distributed)
+        means = distributed.mean(means, sum(map(len, map(distributed.shard, steps))), cpu)
     if path:
-        torch.save((model.state_dict(), found), f"{path}{rank}.pt")
-    return model.state_dict(), found
+        torch.save((model.state_dict(), means), f"{path}{distributed.rank}.pt")
+    return model.state_dict(), means
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path, together):
     """The gradient is the mean over the whole batch, although one process has more of it than the other."""
-    alone, (loss, accuracy) = taught()
-    assert together(taught_to, str(tmp_path / "weights")) == [0, 0], together.read(0, "err")
+    alone, (loss, accuracy) = train_small()
+    assert together(train_and_save, str(tmp_path / "weights")) == [0, 0], together.read(0, "err")
     torch.manual_seed(0)
     fresh = create_model(3, name="vgg", channels=1, size=32, mean=[0.5], std=[0.3], dropout=0.0, texture=13)
     for rank in range(2):
@@ -265,11 +266,12 @@ def test_two_processes_take_the_steps_of_one(tmp_path, together):
             assert not torch.allclose(value, alone[name], atol=1e-5), f"{name} did not learn"
 
 
-def taught_to(path):
-    taught(path)
+def train_and_save(path):
+    train_small(path)
     return 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_by_two_processes_and_not_by_one(data, tmp_path, together, capsys):
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert together(train.main, flags(data, whole, 6)) == [0, 0], together.read(0, "err")
@@ -283,8 +285,8 @@ def test_a_killed_run_goes_on_by_two_processes_and_not_by_one(data, tmp_path, to
     assert "processes was 2 when this run began" in capsys.readouterr().err
     (out / "last.pt").write_bytes(b"damaged as well")
     assert together(train.main, ["--resume", str(out)]) == [0, 0], together.read(0, "err")
-    told = together.read(0, "out")
-    assert told.count("last.pt: is no checkpoint or damaged") == told.count("resumed after epoch") == 1
+    assert together.read(0, "err").count("last.pt: is no checkpoint or damaged") == 1
+    assert together.read(0, "out").count("resumed after epoch") == 1
     weights = [checkpoint.read(folder / "model.pt")["weights"] for folder in (whole, out)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert (whole / "metrics.json").read_text() == (out / "metrics.json").read_text()
@@ -299,14 +301,14 @@ def test_fewer_dev_pictures_than_processes(data, tmp_path, together):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [(["--data", "nowhere"], "nowhere: there is no such folder"), (["--batch-size", "3"], "expected 4 or more")],
 )
-def test_mistakes_end_all_processes(data, tmp_path, together, more, told):
+def test_mistakes_end_all_processes(data, tmp_path, together, more, message):
     codes = together(train.main, flags(data, tmp_path / "run", 1, *more))
     assert codes[0] == 2 and codes[1] not in (0, None)
     error = together.read(0, "err")
-    assert error.startswith("error: ") and told in error and error.count("\n") == 1
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
 def test_pictures_that_cannot_be_used_end_all_processes(data, tmp_path, together):
@@ -319,23 +321,47 @@ def test_pictures_that_cannot_be_used_end_all_processes(data, tmp_path, together
     assert not (tmp_path / "run").exists()
 
 
-def test_batches_are_large_enough_for_every_process():
-    for n in (16, 17, 31, 33, 100):
-        for world in (1, 2, 4):
-            cut = batches(torch.arange(n), 16, world)
-            assert torch.cat(cut).tolist() == list(range(n))
-            shares = [len(batch[rank::world]) for batch in cut for rank in range(world)]
-            assert min(shares) >= 2
-            assert max(map(len, cut)) < 16 + 2 * world
+def once_in_turns(folder):
+    """Call functions through `once`, in all processes, and note what each process got and called."""
+    called, rank = [], os.environ["RANK"]
+
+    def make():
+        called.append(rank)
+        return {"rank": rank}
+
+    def refuse():
+        raise ParameterError("size", 7, "32")
+
+    with Distributed() as distributed:
+        got = distributed.once(make)
+        with Distributed() as inner:
+            nested = [inner.rank, inner.world, inner.gather(rank)]
+        try:
+            distributed.once(refuse)
+        except ParameterError as error:
+            refused = error.as_flag()
+        distributed.wait()
+    (folder / f"once{rank}.json").write_text(json.dumps([got, called, refused, nested]))
+    return 0
 
 
-def test_processes_draw_differently_and_alone_there_is_one():
-    drawn = set()
-    for seed, epoch, rank in [(0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 2, 1), (1, 1, 0), (1, 1, 1)]:
-        seed_everything(seed, epoch, rank)
-        drawn.add(torch.rand(1).item())
-    assert len(drawn) == 6
-    with group() as found:
-        assert found == (0, 1)
-    assert gather("mine", 1) == ["mine"]
-    assert mean_over_ranks([1.0, 2.0], 3, 1, torch.device("cpu")) == [1.0, 2.0]
+def test_what_the_first_process_makes_or_refuses_reaches_all(tmp_path, together):
+    assert together(once_in_turns, tmp_path) == [0, 0], together.read(0, "err")
+    one, other = (json.loads((tmp_path / f"once{rank}.json").read_text()) for rank in range(2))
+    refused = "--size 7: expected 32"
+    assert one == [{"rank": "0"}, ["0"], refused, [0, 2, ["0", "1"]]]
+    assert other == [{"rank": "0"}, [], refused, [1, 2, ["0", "1"]]]
+
+
+def test_a_single_process_is_the_same_object():
+    with Distributed() as alone:
+        assert (alone.rank, alone.world, alone.is_first) == (0, 1, True)
+        assert alone.gather("mine") == ["mine"]
+        assert alone.mean([1.0, 2.0], 3, torch.device("cpu")) == [1.0, 2.0]
+        assert alone.shard([1, 2, 3]) == [1, 2, 3]
+        assert alone.once(lambda: 5) == alone.once_per_host(lambda: 5) == 5
+        model = torch.nn.Linear(1, 1)
+        assert alone.wrap(model, torch.device("cpu")) is model
+        assert alone.local_device(torch.device("cuda")) == torch.device("cuda")
+        alone.broadcast_buffers(model)
+        alone.wait()

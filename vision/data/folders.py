@@ -4,11 +4,9 @@ import glob
 import os
 from pathlib import Path
 
-from render import audio, tracks
+from render import tracks
 from render.errors import MelvisionError
-from vision.data.images import PICTURE_ENDINGS
-
-AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 
 def what_instead(root):
@@ -19,7 +17,7 @@ def what_instead(root):
     return "expected <genre>/<track>.png"
 
 
-ENDINGS = frozenset(PICTURE_ENDINGS) | audio.AUDIO_ENDINGS
+ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)
 
 
 def walk(folder):
