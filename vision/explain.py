@@ -62,7 +62,7 @@ def _print_track(track, classes):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a file could not be used."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_intermixed_args(argv)
     from vision.data.folders import find_files
     from vision.inference.predictor import Predictor
 

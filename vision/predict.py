@@ -136,7 +136,7 @@ def _predict_stream(args):
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a file could not be used."""
-    args = get_parser().parse_args(argv)
+    args = get_parser().parse_intermixed_args(argv)
     _check(args)
     if args.watch:
         return _watch(args)

@@ -180,3 +180,14 @@ def test_no_run_is_overwritten_and_no_empty_folder_left(trained, tmp_path):
     with pytest.raises(MelvisionError, match="there is no such folder"):
         fit(TrainConfig(data=str(tmp_path / "nowhere")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings", [{"model": "nope"}, {"model": "resnet18", "weights": ""}])
+def test_a_wrong_model_is_refused_before_a_picture_is_read(images, tmp_path, monkeypatch, settings):
+    """And nothing is left of the run folder."""
+    monkeypatch.setattr("vision.training.run._read_once", lambda *_: 1 / 0)
+    config = TrainConfig(data=str(tmp_path / "data"), size=32, device="cpu", **settings)
+    expected = MelvisionError if settings["model"] == "nope" else ZeroDivisionError
+    with pytest.raises(expected):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

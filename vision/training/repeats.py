@@ -29,6 +29,7 @@ from vision.training.report import PooledResult, write_pooled
 from vision.training.run import (
     LAST,
     check_genres,
+    check_model,
     describe_run,
     fit,
     make_model_spec,
@@ -164,6 +165,7 @@ def _read(config: TrainConfig, images: str | Path) -> tuple[Pictures, dict[str, 
     if find_splits(images):
         raise MelvisionError(f"{images}: holds train, dev, test; name the folder of genre folders that it was made of")
     hardware = pick_hardware(config)
+    check_model(config)
     spec = read_spec(config, list_pictures(images))
     pictures = read_folder(images, Preprocessor(spec))
     return pictures, {"spec": replace(spec, channels=pictures.x.channels), "hardware": hardware}

@@ -22,6 +22,7 @@ from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
+from vision.models.classifier import create_model
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
@@ -101,6 +102,16 @@ def check_genres(train: Pictures, folder: str | Path) -> None:
     absent = [name for label, name in enumerate(train.classes) if not (train.y == label).any()]
     if absent:
         raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
+
+
+def check_model(config: TrainConfig) -> None:
+    """Raise MelvisionError where there is no such model, or it cannot take pictures of this size.
+
+    It is called before pictures are read, which may take long.
+    """
+    create_model(
+        2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout, texture=0
+    )
 
 
 def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about: dict[str, Any]) -> ModelSpec:
@@ -292,6 +303,7 @@ def fit(
 
 def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: bool) -> TrainResult:
     out, distributed = context.out, context.distributed
+    check_model(config)
     sets, input_spec = _read_once(config, out, distributed)
     notes = [note for pictures in sets.values() for note in pictures.notes]
     problems = [problem for pictures in sets.values() for problem in pictures.problems]
