@@ -103,3 +103,7 @@ def load(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise MelvisionError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
     return model.to(memory_format=torch.channels_last).eval(), spec
+
+
+#: The name under which `vision` offers it.
+load_model = load
