@@ -89,8 +89,8 @@ class InputSpec:
             "size": type(spec.size) is int and 0 < spec.size < LARGEST_SIDE,
             "channels": type(spec.channels) is int and spec.channels in (1, 3),
         }
-        for name, good in rules.items():
-            if not good:
+        for name, valid in rules.items():
+            if not valid:
                 raise ValueError(name)
         for frame in spec.frames:
             edges = [*frame["size"], *frame["colour"], frame["top"], frame["bottom"], frame["left"], frame["count"]]
@@ -250,11 +250,11 @@ class Preprocessor:
     def content(self, image: Image.Image) -> "Content":
         """Return what a picture holds at its own resolution: margin removed, colours turned into levels."""
         about = png.read_about(image)
-        box, known = self.remove_border.box(image)
+        box, learned = self.remove_border.box(image)
         pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
-        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if known else image.size)
+        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if learned else image.size)
 
     def from_samples(self, y: np.ndarray, sr: int) -> NetworkInput:
         """Draw audio in memory as a file of it would be drawn.
@@ -285,7 +285,7 @@ class Preprocessor:
         values : np.ndarray, shape (n_rows, n_frames), float32
             Decibels, or features; row 0 is the lowest band.
         silent : bool
-            Whether there was nothing to hear.
+            Whether the recording holds no sound.
         """
         settings = self.settings
         levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 
 from render import audio
 from render.errors import MelvisionError
@@ -22,7 +24,10 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.models.spec import ModelSpec
 
-#: Threads at most: each long song takes some hundred MB while it is read. And the files that each takes at a time.
+if TYPE_CHECKING:  # optional
+    import pandas
+
+#: Threads at most, because reading a long song takes some hundred MB; and the files that each takes at a time.
 WORKERS, CHUNK = 8, 8
 
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
@@ -55,7 +60,7 @@ class Prediction:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     seconds: float | None = None
-    _again: tuple | None = field(default=None, repr=False, compare=False)
+    _origin: "tuple[Predictor, Source, int | None] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def genre(self) -> str | None:
@@ -84,23 +89,23 @@ class Prediction:
         """
         from vision.inference.timeline import segments, timeline
 
-        if self._again is None or self.p is None:
+        if self._origin is None or self.p is None:
             raise MelvisionError(f"{self.path}: has no timeline, because it was not predicted: {self.error}")
-        predictor, source, sr = self._again
+        predictor, source, sr = self._origin
         times, course = timeline(predictor, predictor.read(source, sr=sr).x)
         return [(start, end, self.classes[label], p) for start, end, label, p in segments(times, course)]
 
 
-class Predictions(list):
+class Predictions(list[Prediction]):
     """Several `Prediction`, in the order of the files."""
 
-    def to_frame(self):
-        """Return a pandas DataFrame: file, genre, probability, a column a genre, error.
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame: file, genre, probability, a column for each genre, error.
 
         Raises
         ------
         ImportError
-            When pandas, which nothing else here needs, is not installed.
+            When pandas is not installed: it is optional.
         """
         import pandas as pd
 
@@ -126,13 +131,13 @@ def readable_endings() -> tuple[list[str], list[str]]:
 
 
 class Predictor:
-    """Load a run once, predict often.
+    """A trained model, loaded once, that predicts the genres of files and samples.
 
     Parameters
     ----------
     run : str or Path
-        A run folder, its ``model.pt``, a folder of runs that differ in their seed: their mean is given, or
-        an ``.onnx`` file of `vision.export`.
+        A run folder, its ``model.pt``, a folder of several seeds, whose mean is taken, or an ``.onnx`` file of
+        `vision.export`.
     device : str
         ``"auto"``, or one to insist on.
 
@@ -162,7 +167,8 @@ class Predictor:
 
     def __init__(self, run: str | PathLike, device: str = "auto"):
         self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
-        self.models, self._exported = [], None
+        self.models: list[nn.Module] = []
+        self._exported = None
         if onnx.is_exported(run):
             if self.device.type != "cpu":
                 raise MelvisionError(f"device={device!r}: an exported file runs on the CPU; leave device out")
@@ -174,7 +180,7 @@ class Predictor:
         self.model_spec = model_spec
         self.about: dict = model_spec.about
         self.preprocessor = Preprocessor(model_spec.input)
-        # Graphics processors compute one thing at a time anyway, and not every driver takes calls of several threads.
+        # A GPU computes one batch at a time anyway, and not every driver takes calls from several threads.
         self._one_at_a_time = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
 
     def _load(self, run: str | PathLike) -> tuple[list, ModelSpec]:
@@ -193,14 +199,14 @@ class Predictor:
         return self.preprocessor.spec
 
     def learn_margins(self, paths: Iterable[str | PathLike]) -> None:
-        """Learn the margins of picture sizes that the model has not met, from many pictures of one source.
+        """Learn the margins of picture sizes new to the model, from many pictures of one source.
 
         Without this each such picture is cut by its own edges, and a note says so.
 
         Parameters
         ----------
         paths : iterable of Path
-            Pictures; other files among them are passed over.
+            Pictures; other files among them are ignored.
         """
         pictures = [path for path in map(Path, paths) if path.suffix.lower() in PICTURE_ENDINGS]
         self.preprocessor = self.preprocessor.learn_margins(pictures)
@@ -251,7 +257,7 @@ class Predictor:
         return Predictions(self.predict_each(source, sr=sr))
 
     def predict_each(self, sources: Iterable[Source], *, sr: int | None = None) -> Iterator[Prediction]:
-        """As `predict` for many, each given as soon as it is there.
+        """As `predict` for many, each as soon as it is done.
 
         Yields
         ------
@@ -286,7 +292,7 @@ class Predictor:
     def attempt(self, source: Source, *, sr: int | None = None) -> tuple[Prediction, torch.Tensor | None]:
         """Read one file: a `Prediction` that holds notes or an error, and the network's input or None."""
         prediction = Prediction(None if isinstance(source, np.ndarray) else Path(source), self.classes)
-        prediction._again = (self, source, sr)
+        prediction._origin = (self, source, sr)
         try:
             read = self.read(source, sr=sr)
         except UNUSABLE as error:

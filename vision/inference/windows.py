@@ -31,7 +31,7 @@ def predict_proba(
     precision : str
         ``"fp32"`` or ``"bf16"``.
     texture_probabilities : torch.Tensor, shape (n_windows, n_classes), optional
-        What `models.svm.texture_probabilities` gave for the same pictures, so that it is not computed again.
+        From `models.svm.texture_probabilities` for the same pictures, so that they are not computed again.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def predict_windows(
     precision : str
         ``"fp32"`` or ``"bf16"``.
     texture_probabilities : torch.Tensor, shape (len(windows), n_classes), optional
-        Those of the texture SVM, where they were computed before.
+        From the texture SVM, where they were computed before.
 
     Yields
     ------
@@ -78,7 +78,7 @@ def predict_windows(
     for first in range(0, len(windows), EVAL_BATCH):
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
-        known = () if texture_probabilities is None else (texture_probabilities[first : first + EVAL_BATCH],)
+        cached = () if texture_probabilities is None else (texture_probabilities[first : first + EVAL_BATCH],)
         with autocast(device, precision):
-            logits = model(pixels, *known)
+            logits = model(pixels, *cached)
         yield part, logits.float().softmax(dim=1).cpu()
