@@ -100,7 +100,7 @@ def agrees(network, model, x):
 
 def test_a_run_answers_as_before(file, trained):
     """With texture statistics, as the standard recipe has them."""
-    model, recipe = checkpoint.load(trained / "run")
+    model, recipe = checkpoint.load_model(trained / "run")
     assert recipe.model["texture"]
     agrees(exported.load(file), model, read_pictures(trained / "images", size=32, window=recipe.input.window).x)
 
@@ -139,7 +139,7 @@ def test_what_others_read(file, trained):
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 1, 32, 32])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["batch", 3])
     metadata = session.get_modelmeta().custom_metadata_map
-    _, recipe = checkpoint.load(trained / "run")
+    _, recipe = checkpoint.load_model(trained / "run")
     assert json.loads(metadata["classes"]) == recipe.classes == ["blues", "jazz", "metal"]
     assert json.loads(metadata["spec"])["input"] == recipe.input.to_dict()
     assert metadata["precision"] == "fp32" and metadata["models"] == "1" and metadata["melvision"]

@@ -190,7 +190,7 @@ class Predictor:
         runs = run_files.seed_files(run, run_files.MODEL) if (Path(run) / run_files.SEEDS).exists() else [run]
         if not runs:
             raise MelvisionError(f"{run}: no run in it is done yet")
-        loaded = [checkpoint.load(path) for path in runs]
+        loaded = [checkpoint.load_model(path) for path in runs]
         return [model.to(self.device) for model, _ in loaded], loaded[0][1]
 
     @property

@@ -73,7 +73,7 @@ def read(path: str | PathLike) -> dict:
     return content
 
 
-def load(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
+def load_model(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
     """Load a checkpoint.
 
     Parameters
@@ -103,7 +103,3 @@ def load(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise MelvisionError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
     return model.to(memory_format=torch.channels_last).eval(), spec
-
-
-#: The name under which `vision` offers it.
-load_model = load

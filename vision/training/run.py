@@ -318,7 +318,7 @@ def _finish(
     out: Path, device: torch.device, sets: dict[str, Pictures], history: list[dict[str, Any]], last: nn.Module
 ) -> dict[str, Any]:
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
-    model, spec = checkpoint.load(out)
+    model, spec = checkpoint.load_model(out)
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
     checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))
