@@ -1,13 +1,13 @@
 """How splitting and reading grow: 100 000 pictures, time apart from hashing, memory a picture.
 
-    python benchmarks/large.py FOLDER [--n 100000]
+    python -m benchmarks.large FOLDER [--n 100000]
 
 Makes `n` small pictures of noise in ten genres under FOLDER/pictures-N, no two alike, each 64 frames
 that say they span 30 s (those that are there already are kept; 1.2 GB for 100 000), then measures
 
-- `vision.split.update` on all of them: listing, hashing, settling who goes where, writing the links;
-- the same again, with everything remembered;
-- `vision.pictures.read_folder` of a tenth and of all, each in its own process, with the store's limit
+- `split_folder` on all of them: listing, hashing, assigning splits, writing the links;
+- the same again, with every hash known;
+- `read_folder` of a tenth and of all, each in its own process, with the `PixelStore`'s limit
   of memory set so low that pixels go to its file: the growth of what is no file's copy (RssAnon) a
   picture, after reading and after a pass over all pixels, and of the peak of all (VmHWM). Linux only.
 """
@@ -155,7 +155,7 @@ def reading(folders, cache):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where pictures, split and the store's file go")
+    parser.add_argument("folder", type=Path, help="where pictures, splits and the file of pixels go")
     parser.add_argument("--n", type=int, default=100_000, help="pictures, from 300 (default: 100000)")
     args = parser.parse_args()
     pictures, data, tenth = (args.folder / f"{told}-{args.n}" for told in ("pictures", "data", "tenth"))

@@ -1,15 +1,15 @@
 """What the network has to beat: support vector machines, on the feature table or on pictures.
 
     python -m render.features genres/ -o features_30_sec.csv
-    python benchmarks/svm.py features_30_sec.csv --data data
-    python benchmarks/svm.py features_30_sec.csv --train-list train.txt --dev-list valid.txt [--test-list test.txt]
+    python -m benchmarks.svm features_30_sec.csv --data data
+    python -m benchmarks.svm features_30_sec.csv --train-list train.txt --dev-list valid.txt [--test-list test.txt]
 
 The usual one, with the same split: standardised features, RBF kernel, C chosen by cross-validation inside
 train, where tracks (and what the split ties together) stay together too. Where the table has segments,
 their decision values are averaged, so that every figure is per track. Dev chooses nothing here.
 
-    python benchmarks/svm.py --data data
-    python benchmarks/svm.py --folds 10 images_original [--groups artists.csv] [--repeats 3]
+    python -m benchmarks.svm --data data
+    python -m benchmarks.svm --folds 10 images_original [--groups artists.csv] [--repeats 3]
 
 On pictures as the network reads them, whole tracks, and no audio: RBF kernel with C and gamma fixed
 (`PICTURE_C`, `PICTURE_GAMMA`), once on the texture statistics that the standard recipe has beside its

@@ -1,19 +1,19 @@
-"""How fast `vision.train` learns, against the loop everybody writes.
+"""How fast `vision.train` trains, against the usual training loop.
 
-    python benchmarks/train.py DATA [--parts speed accuracy epoch] [--size 224] [--rounds 3]
+    python -m benchmarks.train DATA [--parts speed accuracy epoch] [--size 224] [--rounds 3]
 
 All in one run over the same train pictures, in turns, so that a busy machine slows all alike, and each in a
 process of its own, so that none has another's settings:
 
 speed     images a second of training a VGG (`vgg_dense`, one channel, Adam, batches of 32), three ways:
           (a) torchvision's ImageFolder decodes every PNG again in every epoch, greyscale, 2 workers, fp32; ReLU
-          before pooling, as everybody writes it (the same outputs and gradients)
-          (a') the same with three channels, as most people feed pictures that are colours of one number
+          before pooling, as usual (the same outputs and gradients)
+          (a') the same with three channels, as coloured pictures are mostly given to a network
           (b) ours: decoded once beforehand, the precision that pays on this machine, memory as `vision.train` keeps it
 accuracy  seconds until dev accuracy first reaches --accuracy, everything included but the imports:
-          (a) as above with dev scored after each epoch; (c) `vision.run.fit` with the standard recipe, its
-          network, windows, schedule and files of a run folder; (d) the same without its second opinion,
-          which is solved before the first epoch: the network alone. A seed a round.
+          (a) as above with dev scored after each epoch; (c) `vision.fit` with the standard recipe, its
+          network, windows, schedule and files of a run folder; (d) the same without the texture SVM,
+          which is fitted before the first epoch: the network alone. A seed a round.
 epoch     what an epoch of the standard recipe is made of: input (windows cut, stretched and brought to
           floats), augmentation, the network alone on windows cut beforehand, and the rest
 """
@@ -31,25 +31,18 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.timing import in_turns, machine, spread
-from vision.data.csv_files import read_csv
-from vision.data.dataset import (
-    list_pictures,
-    read_folder,
-)
+from vision.data.dataset import list_pictures, read_folder
 from vision.data.pixel_store import to_pixels
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
-from vision.models import checkpoint, run_files
+from vision.models import checkpoint
 from vision.models.classifier import create_model
 from vision.models.svm import fit_texture
 from vision.splits.leaks import train_splits
 from vision.training import run
-from vision.training.augment import mask, mixup, random_eq
+from vision.training.augment import make_augmentations, window_options
 from vision.training.config import TrainConfig
-from vision.training.loop import (
-    batches,
-    train_one_epoch,
-)
+from vision.training.loop import Optimisation, batches, train_one_epoch
 
 BATCH, WORKERS = 32, 2
 
@@ -140,16 +133,13 @@ class Ours:
         self.decoded = time.perf_counter() - start
         model = vgg(len(self.train.classes), channels, size)
         self.model = model.to(device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
-        self.precision = pick_precision("auto", device)
+        criterion, optimizer = torch.nn.CrossEntropyLoss(reduction="sum"), torch.optim.Adam(self.model.parameters(), lr)
+        self.optimisation = Optimisation(criterion, optimizer, precision=pick_precision("auto", device))
 
     def epoch(self):
         """Train on every picture once."""
-        train_one_epoch(
-            self.model, self.train.x, self.train.y, order=torch.randperm(len(self.train.y)), batch_size=BATCH,
-            n_classes=len(self.train.classes), criterion=torch.nn.CrossEntropyLoss(reduction="sum"),
-            optimizer=self.optimizer, precision=self.precision,
-        )  # fmt: skip
+        steps = batches(torch.randperm(len(self.train.y)), BATCH)
+        train_one_epoch(self.model, self.train, steps, self.optimisation)
 
 
 def process(threads):
@@ -212,27 +202,21 @@ def usual_until(args, folders, device, seed):
 
 
 def ours_until(args, seed, texture=True):
-    """As `usual_until`, by ``vision.train`` with or without the second opinion."""
+    """As `usual_until`, by `vision.fit` with or without the texture SVM."""
+    keep_freed_memory()
     start = time.perf_counter()
     rows = []
-    with tempfile.TemporaryDirectory() as out:
 
-        def say(line):
-            if line.startswith("epoch"):
-                rows[:] = read_csv(Path(out) / run_files.HISTORY)
-                seconds = time.perf_counter() - start
-                if accuracy() >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
-                    raise _Enough
+    def stop_when_reached(row):
+        rows.append(row)
+        seconds = time.perf_counter() - start
+        if row["dev_accuracy"] >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
+            raise _Enough
 
-        def accuracy():
-            return max(float(row["dev_accuracy"]) for row in rows)
-
-        config = TrainConfig.from_recipe(
-            "standard", data=str(args.data), seed=seed, device=args.device, texture=texture
-        )
-        with contextlib.suppress(_Enough):
-            run.fit(config, out, say=say)
-        return time.perf_counter() - start, len(rows), accuracy()
+    config = TrainConfig.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, texture=texture)
+    with tempfile.TemporaryDirectory() as out, contextlib.suppress(_Enough):
+        run.fit(config, out, on_epoch=stop_when_reached)
+    return time.perf_counter() - start, len(rows), max(row["dev_accuracy"] for row in rows)
 
 
 def until_accuracy(args, folders, device):
@@ -265,32 +249,30 @@ def epoch_shares(args, device):
     fit_texture(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
+    optimisation, augmentations = Optimisation(criterion, optimizer, precision=precision), make_augmentations(config)
     order = torch.randperm(len(train.y))
     todo = batches(order, BATCH)
     windows = [to_pixels(train.x.random_windows(part), device) for part in todo]
     targets = [one_hot(train.y[part], n_classes).float().to(device) for part in todo]
-    where = {"stretch": config.stretch, "shift": config.shift}
+    options = window_options(augmentations)
 
     def finish():
         if device.type == "cuda":
             torch.cuda.synchronize()
 
     def whole():
-        train_one_epoch(
-            model, train.x, train.y, order=order, batch_size=BATCH, criterion=criterion, optimizer=optimizer,
-            n_classes=n_classes, precision=precision, colour=config.colour, mixup=config.mixup, masks=config.masks,
-            **where,
-        )  # fmt: skip
+        train_one_epoch(model, train, todo, optimisation, augmentations)
 
     def read():
         for part in todo:
-            to_pixels(train.x.random_windows(part, **where), device)
+            to_pixels(train.x.random_windows(part, **options), device)
         finish()
 
     def change():
         for pixels, target in zip(windows, targets, strict=True):
-            blend, _ = mixup(random_eq(pixels, config.colour), target, config.mixup)
-            mask(blend, config.masks).contiguous(memory_format=torch.channels_last)
+            for augmentation in augmentations:
+                pixels, target = augmentation.pixels(pixels, target)
+            pixels.contiguous(memory_format=torch.channels_last)
         finish()
 
     def network():
@@ -298,10 +280,7 @@ def epoch_shares(args, device):
         for pixels, target in zip(windows, targets, strict=True):
             with autocast(device, precision):
                 logits = model(pixels)
-            loss = criterion(logits.float(), target) / len(pixels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            optimisation.step(criterion(logits.float(), target) / len(pixels))
         finish()
 
     calls = {"whole epoch": whole, "input": read, "augmentation": change, "network alone": network}

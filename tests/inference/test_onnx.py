@@ -21,7 +21,7 @@ from vision.inference.windows import predict_proba
 from vision.models import checkpoint
 from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, train_windows
-from vision.training.loop import train_one_epoch
+from vision.training.loop import Optimisation, batches, train_one_epoch
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e .[export]")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install -e .[export]")
@@ -71,12 +71,10 @@ def learnt(name, texture, pictures, channels=1):
     recipe = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
     model = checkpoint.build(recipe)
     fit_texture(model, pictures.x, pictures.y)
+    criterion = torch.nn.CrossEntropyLoss(reduction="sum")
     for _ in range(3):
-        train_one_epoch(
-            model, pictures.x, pictures.y, order=torch.randperm(len(pictures.y)), batch_size=8,
-            criterion=torch.nn.CrossEntropyLoss(reduction="sum"), n_classes=len(pictures.classes),
-            optimizer=torch.optim.AdamW(model.parameters(), 1e-3),
-        )  # fmt: skip
+        optimisation = Optimisation(criterion, torch.optim.AdamW(model.parameters(), 1e-3))
+        train_one_epoch(model, pictures, batches(torch.randperm(len(pictures.y)), 8), optimisation)
     return model.eval(), recipe
 
 

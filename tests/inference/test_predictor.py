@@ -19,8 +19,7 @@ import vision.inference.predictor
 from render import audio
 from render.audio import AudioError
 from render.errors import MelvisionError
-from tests.conftest import spectrogram_of, write_picture
-from tests.training.test_run import band_noise, rows_of
+from tests.conftest import band_noise, rows_of, spectrogram_of, write_picture
 from vision import predict
 from vision.data.folders import find_files
 from vision.data.pixel_store import PixelStore

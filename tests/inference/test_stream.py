@@ -16,7 +16,7 @@ import soundfile
 from render import audio, batch, spectrogram
 from render.errors import MelvisionError
 from render.settings import Settings
-from tests.training.test_run import band_noise
+from tests.conftest import band_noise
 from vision import listen, predict
 from vision.data.pixel_store import PixelStore
 from vision.inference.predictor import Predictor

@@ -6,12 +6,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.models.networks import NAMES, build, levels, pixels, size_of
+from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
 from vision.inference.windows import predict_proba, predict_windows
 from vision.models.classifier import create_model
 from vision.models.cnn import MODELS
 from vision.models.svm import fit_texture
-from vision.training.loop import train_one_epoch
+from vision.training.augment import make_augmentations
+from vision.training.config import TrainConfig
+from vision.training.loop import Optimisation, train_one_epoch
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +69,11 @@ def test_overfits_eight_pictures(name, texture):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     fit_texture(model, x, y)
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    pictures = Pictures(x, y, [str(number) for number in range(8)], ["a", "b", "c", "d"])
+    criterion = torch.nn.CrossEntropyLoss(reduction="sum")
+    optimisation = Optimisation(criterion, torch.optim.Adam(model.parameters(), lr=2e-3))
     for _ in range(40):
-        loss, accuracy = train_one_epoch(
-            model, x, y, order=torch.randperm(8), batch_size=8, n_classes=4, optimizer=optimizer,
-            criterion=torch.nn.CrossEntropyLoss(reduction="sum"),
-        )  # fmt: skip
+        loss, accuracy = train_one_epoch(model, pictures, [torch.randperm(8)], optimisation)
     assert loss < 0.02
     assert accuracy == 1.0
     assert (predict_proba(model, x).argmax(dim=1) == y).all()
@@ -88,7 +90,7 @@ class NoMPS(TorchDispatchMode):
             raise TypeError(f"{func}: {wide}")
         if "adaptive_" in func.__name__ and "backward" not in func.__name__:
             sizes = zip(args[0].shape[-len(args[1]) :], args[1], strict=True)
-            if any(there % asked for there, asked in sizes):
+            if any(size % wanted for size, wanted in sizes):
                 raise TypeError(f"{func}: {tuple(args[0].shape)} to {args[1]}")
         return found
 
@@ -111,15 +113,13 @@ def test_nothing_that_apples_devices_lack(name):
     model = build(name, texture=12)
     wide = torch.cat([torch.stack(list(levels(name, 6)))] * 2, dim=3)
     x = PixelStore.of(wide[..., : size_of(name) * 3 // 2])
-    y = torch.arange(6) % 3
-    optimizer = torch.optim.AdamW(model.parameters())
+    pictures = Pictures(x, torch.arange(6) % 3, [str(number) for number in range(6)], ["a", "b", "c"])
     criterion = torch.nn.CrossEntropyLoss(torch.ones(3), reduction="sum", label_smoothing=0.1)
+    optimisation = Optimisation(criterion, torch.optim.AdamW(model.parameters()))
+    augmentations = make_augmentations(TrainConfig(stretch=0.1, shift=0.1, random_eq=4.0, mixup=0.3, masks=1))
     with NoMPS():
-        fit_texture(model, x, y)
-        loss, _ = train_one_epoch(
-            model, x, y, order=torch.arange(6), batch_size=3, criterion=criterion, optimizer=optimizer, n_classes=3,
-            stretch=0.1, shift=0.1, colour=4.0, mixup=0.3, masks=1,
-        )  # fmt: skip
+        fit_texture(model, x, pictures.y)
+        loss, _ = train_one_epoch(model, pictures, torch.arange(6).split(3), optimisation, augmentations)
         windows = [(number, start) for number in range(6) for start in x.starts(number)]
         found = torch.cat([part for _, part in predict_windows(model, x, windows)])
     assert loss > 0

@@ -1,4 +1,4 @@
-"""The second opinion: solved as scikit-learn would, and of use."""
+"""The texture SVM: fitted as scikit-learn would, and of use."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def windows_of(x):
 
 @pytest.mark.parametrize("class_weight", [None, torch.tensor([0.5, 1.0, 3.0])])
 @pytest.mark.parametrize("axes", [5, 400])
-def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
+def test_it_is_scikit_learns_svm(axes, class_weight, monkeypatch):
     monkeypatch.setattr(svm, "AXES", axes)
     x, y = stripes(20)
     model = build(x)
@@ -53,7 +53,7 @@ def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
     pixels, owners = windows_of(x)
     new, _ = windows_of(stripes(9, seed=1)[0])
     with torch.inference_mode():
-        told = model.texture(new).numpy() * SOFTNESS
+        values = model.texture(new).numpy() * SOFTNESS
         train, other = (model.texture.texture(part).double().numpy() for part in (pixels, new))
     scale = StandardScaler().fit(train)
     spread = np.sqrt(scale.var_ * len(train) / (len(train) - 1))
@@ -63,12 +63,12 @@ def test_it_is_scikit_learns_machine(axes, class_weight, monkeypatch):
     labels = y.numpy()[owners]
     counts = None if class_weight is None else class_weight.numpy()[labels]
     for label in range(3):
-        machine = SVC(C=C, gamma=GAMMA / n).fit(turn.transform(train), labels == label, counts)
-        assert np.allclose(told[:, label], machine.decision_function(turn.transform(other)), atol=5e-3)
-    assert told.std() > 0.1
+        svc = SVC(C=C, gamma=GAMMA / n).fit(turn.transform(train), labels == label, counts)
+        assert np.allclose(values[:, label], svc.decision_function(turn.transform(other)), atol=5e-3)
+    assert values.std() > 0.1
 
 
-def test_it_knows_ripples_of_pictures_it_has_not_seen():
+def test_it_recognises_ripples_in_new_pictures():
     x, y = stripes(30)
     model = build(x)
     fit_texture(model, x, y)
@@ -90,7 +90,7 @@ def test_shuffled_labels_leave_it_at_chance():
     assert 0.1 < right.float().mean() < 0.6
 
 
-def test_an_answer_does_not_depend_on_the_batch():
+def test_probabilities_do_not_depend_on_the_batch():
     x, y = stripes(20)
     model = build(x)
     fit_texture(model, x, y)
@@ -124,7 +124,7 @@ def test_steady_statistics_of_silence_are_no_trouble():
     assert model.texture(torch.zeros(1, 1, 32, 32)).softmax(dim=1).tolist()[0] == pytest.approx([0.5, 0.5], abs=0.01)
 
 
-def test_a_genre_without_a_window_left_is_never_named():
+def test_a_genre_without_a_window_is_never_predicted():
     x, y = stripes(20)
     model = build(x)
     fit_texture(model, x, y.clamp_max(1))
@@ -137,23 +137,23 @@ def test_nothing_in_it_is_trained():
     assert list(TextureSVM(3, size=32, points=6).parameters()) == []
 
 
-def test_what_it_said_before_is_not_asked_again(monkeypatch):
+def test_given_probabilities_are_not_computed_again(monkeypatch):
     """Also where batches are cut otherwise, and in another order of pictures."""
     x, y = stripes(40)
     model = build(x)
     fit_texture(model, x, y)
     numbers = [7, 3, *range(10, 40)]
-    said = texture_probabilities(model, x, numbers)
-    asked = predict_proba(model, x, numbers)
-    assert said.shape == (32 * 3, 3)
-    assert said.std() > 0.1
+    known = texture_probabilities(model, x, numbers)
+    expected = predict_proba(model, x, numbers)
+    assert known.shape == (32 * 3, 3)
+    assert known.std() > 0.1
     monkeypatch.setattr(model.texture, "forward", None)
-    assert torch.allclose(predict_proba(model, x, numbers, second=said), asked, atol=1e-6)
+    assert torch.allclose(predict_proba(model, x, numbers, texture_probabilities=known), expected, atol=1e-6)
     with pytest.raises(TypeError):
         predict_proba(model, x, numbers)
 
 
-def test_without_one_nothing_is_said():
+def test_no_probabilities_without_a_texture_svm():
     x, _ = stripes(4)
     assert texture_probabilities(build(x), x, []) is None
     plain = create_model(3, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=0)

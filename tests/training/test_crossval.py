@@ -1,4 +1,4 @@
-"""Cross-validation: every track scored once, by a model that saw neither it nor its like."""
+"""Cross-validation: every track is scored once, by a model trained on neither it nor its duplicates."""
 
 import csv
 import json
@@ -18,8 +18,9 @@ from vision.reports import html
 from vision.splits.folds import _select, make_folds
 from vision.splits.groups import read_groups
 from vision.training import loop, repeats
+from vision.training.config import config_of
 from vision.training.loop import learn
-from vision.training.repeats import run_fold
+from vision.training.repeats import cross_validate, run_fold
 
 QUICK = ["--size", "32", "--batch-size", "8", "--threads", "1", "--device", "cpu", "--precision", "fp32"]
 QUICK += ["--model", "cnn2", "--no-texture", "--epochs", "2"]
@@ -147,7 +148,7 @@ def test_what_is_left_and_that_its_figures_are_scikit_learns(images, whole):
     assert "groups of artists.csv" in (whole / "report.html").read_text()
 
 
-def test_no_model_has_seen_what_it_is_scored_on(images, artists, tmp_path, monkeypatch, capsys):
+def test_no_model_was_trained_on_what_it_is_scored_on(images, artists, tmp_path, monkeypatch, capsys):
     learned = []
     real = learn
 
@@ -160,11 +161,11 @@ def test_no_model_has_seen_what_it_is_scored_on(images, artists, tmp_path, monke
     select = _select
 
     def watch(pictures, numbers):
-        found = select(pictures, numbers)
-        scored.append(found.paths)
-        return found
+        part = select(pictures, numbers)
+        scored.append(part.paths)
+        return part
 
-    monkeypatch.setattr(loop, "learn", spy)
+    monkeypatch.setattr(repeats, "learn", spy)
     monkeypatch.setattr(repeats, "_select", watch)
     assert run(images, tmp_path / "out", "--folds", "2", "--repeats", "2", "--groups", str(artists)) == 0
     assert scored[::2] == learned and len(learned) == 4
@@ -199,14 +200,14 @@ def test_an_interrupted_one_goes_on(images, artists, whole, tmp_path, monkeypatc
         return real(*args, **how)
 
     def spy(*args, real=learn, **how):
-        calls.append(args[5])
+        calls.append(args[4].out)
         return real(*args, **how)
 
     monkeypatch.setattr(owner, name, stop)
     assert run(images, out, *more) == 130
     monkeypatch.undo()
     calls.clear()
-    monkeypatch.setattr(loop, "learn", spy)
+    monkeypatch.setattr(repeats, "learn", spy)
     assert run(images, out, *more) == 0
     assert len(calls) == left, "finished folds are not done again"
     assert summary_of(out) == summary_of(whole)
@@ -232,13 +233,13 @@ def test_it_does_not_go_on_with_other_settings(images, tmp_path, monkeypatch, ca
         capsys.readouterr()
         assert run(images, out, "--folds", "2", *more) == 2
         error = capsys.readouterr().err
-        assert "was done with other settings or pictures; use another --out" in error and error.count("\n") == 1
+        assert "was done with other settings or pictures" in error and error.count("\n") == 1
 
 
 def test_a_complete_one_is_not_done_again(images, whole, capsys):
     before = summary_of(whole)
     assert run(images, whole, "--folds", "2") == 2
-    assert "is complete already; use another --out" in capsys.readouterr().err
+    assert "is complete already" in capsys.readouterr().err
     assert summary_of(whole) == before
 
 
@@ -253,14 +254,14 @@ def test_what_others_put_into_the_folder_stays(images, tmp_path):
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (["--folds", "1"], "--folds 1 --repeats 1: expected at least 2 folds"),
-        (["--repeats", "0"], "expected at least 2 folds and 1 repeat"),
+        (["--folds", "1"], "--folds 1: expected at least 2"),
+        (["--repeats", "0"], "--repeats 0: expected at least 1"),
         (["--folds", "13"], "--folds 13: expected at most 12, because blues has 12 groups of tracks"),
-        (["--patience", "2"], "--patience: there is no dev set"),
+        (["--patience", "2"], "--patience 2: expected 0"),
         (["--groups", "nowhere.csv"], "nowhere.csv: cannot be read"),
         (["--epochs", "0"], "--epochs 0"),
         (["--device", "warp"], "--device warp: expected one that is available here"),
-        (["--folds", "2", "--model", "resnet9000"], "no such model"),
+        (["--folds", "2", "--model", "resnet9000"], "--model resnet9000: expected one of vgg,"),
     ],
 )
 def test_wrong_use(images, tmp_path, capsys, more, told):
@@ -295,3 +296,14 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     assert "failed: " in told.err and "bad.png: cannot be read" in told.err
     assert summary_of(tmp_path / "out")["pooled"]["n"] == 8
     assert "only a test" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_library_prints_nothing_and_returns_the_scores(images, artists, whole, tmp_path, capfd):
+    config = config_of(crossval.get_parser().parse_args(["images", *QUICK]))
+    result = cross_validate(images, config, folds=3, groups=[artists], out=tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+    summary = summary_of(whole)
+    assert result.accuracy == summary["accuracy"]
+    assert result.scores == summary["pooled"]
+    assert (result.run, result.problems) == (tmp_path / "out", [])
+    assert config.data == "data", "what is given is not changed"

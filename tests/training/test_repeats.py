@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from render.errors import MelvisionError
 from tests.conftest import write_tree
 from vision import evaluate, split, train
 from vision.inference.predictor import Predictor
 from vision.reports import metrics
+from vision.training.config import config_of
+from vision.training.repeats import fit_seeds, read_seeds
 
-QUICK = ["--size", "32", "--batch-size", "8", "--threads", "1", "--device", "cpu", "--epochs", "2"]
+QUICK = ["--size", "32", "--batch-size", "8", "--threads", "1", "--device", "cpu", "--epochs", "2", "--no-texture"]
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,24 @@ def test_a_folder_in_which_none_is_done(runs, tmp_path, capsys):
     (tmp_path / "seeds.json").write_text((runs / "runs" / "seeds.json").read_text())
     assert evaluate.main([str(tmp_path)]) == 2
     assert "no run in it is done" in capsys.readouterr().err
+
+
+def test_the_library_prints_nothing_and_returns_the_scores(runs, tmp_path, capfd):
+    config = config_of(train.get_parser().parse_args(QUICK))
+    config.data = str(runs / "data")
+    result = fit_seeds(config, [3, 1], tmp_path / "runs")
+    assert capfd.readouterr() == ("", "")
+    summary = json.loads((runs / "runs" / "summary.json").read_text())
+    assert result.judged == summary["judged"] == "test"
+    assert result.scores == {name: summary[name] for name in ("dev", "dev_last", "test")}
+    assert result.together == summary["pooled"]
+    assert (result.run, result.problems) == (tmp_path / "runs", [])
+    again, lines = tmp_path / "again", []
+    assert read_seeds(result.run) == (config, [3, 1])
+    with pytest.raises(MelvisionError, match="exists already"):
+        fit_seeds(config, [3, 1], result.run)
+    again.mkdir()
+    (again / "seed-3").symlink_to(result.run / "seed-3")
+    (again / "seed-1").symlink_to(result.run / "seed-1")
+    assert fit_seeds(config, [3, 1], again, resume=True, progress=lines.append).scores == result.scores
+    assert lines == [], "what is complete is not done again"

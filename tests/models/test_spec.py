@@ -1,0 +1,68 @@
+"""What a model file says beside its weights, and files of the state before."""
+
+import pytest
+import torch
+
+from render.settings import Settings
+from vision.data.preprocess import InputSpec
+from vision.models import checkpoint
+from vision.models.spec import ModelSpec
+
+FRAME = {
+    "size": [432, 288],
+    "colour": [255, 255, 255],
+    "top": 35,
+    "bottom": 256,
+    "left": 54,
+    "rights": [389],
+    "count": 9,
+}
+
+
+def of_format_3(config):
+    """What format 3 said of a model that took windows of 5 s of 12 s tracks."""
+    model = {"name": "cnn2", "size": 32, "channels": 1, "mean": [0.4], "std": [0.2], "dropout": 0.1, "texture": 0}
+    render = Settings().to_dict()
+    recipe = {"classes": ["blues", "jazz"], "model": model, "frames": [FRAME], "render": render, "seconds": 12.0}
+    return recipe | {"window": 5.0, "drawn": None, "about": {"config": config, "kept_epoch": 3}}
+
+
+@pytest.mark.parametrize(("config", "track_seconds"), [({"track_seconds": 20.0}, 20.0), ({}, 12.0)])
+def test_a_checkpoint_of_format_3_is_read(tmp_path, config, track_seconds):
+    recipe = of_format_3(config)
+    spec = ModelSpec.from_dict(recipe)
+    assert spec.input == InputSpec(32, 1, 5.0, track_seconds, 12.0, [FRAME], Settings().to_dict(), None)
+    assert spec.classes == ["blues", "jazz"] and spec.about["kept_epoch"] == 3
+    model = checkpoint.build(spec).eval()
+    checkpoint.write(tmp_path / "model.pt", {"format": 3, "recipe": recipe, "weights": model.state_dict()})
+    loaded, again = checkpoint.load(tmp_path)
+    assert again == spec
+    x = torch.rand(3, 1, 32, 32)
+    assert torch.allclose(loaded(x), model(x), atol=1e-6)  # other memory formats, other last bits
+    checkpoint.save(tmp_path / "new.pt", loaded, again)
+    assert checkpoint.load(tmp_path / "new.pt")[1] == spec
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"classes": []}, "classes"),
+        ({"classes": "ab"}, "classes"),
+        ({"about": None}, "about"),
+        ({"model": {"texture": True}}, "texture"),
+        ({"input": {"size": 0}}, "size"),
+        ({"input": {"channels": True}}, "channels"),
+        ({"input": {"channels": None}}, "channels"),
+        ({"input": {"window": float("nan")}}, "window"),
+        ({"input": {"track_seconds": float("inf")}}, "track_seconds"),
+        ({"input": {"drawn": [0, 5]}}, "drawn"),
+        ({"input": {"frames": [FRAME | {"top": "1"}]}}, "frames"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused_by_name(change, part):
+    values = ModelSpec(["a", "b"], {"texture": 0}, InputSpec(32)).to_dict()
+    assert ModelSpec.from_dict(values).input == InputSpec(32)
+    for name, value in change.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    with pytest.raises((ValueError, TypeError), match=part):
+        ModelSpec.from_dict(values)
