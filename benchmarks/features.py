@@ -1,8 +1,8 @@
-"""How fast a track's features are computed, against librosa's own functions one after the other.
+"""Speed of `render.features.measure`, compared with librosa's functions called one after the other.
 
-    python benchmarks/features.py GENRES [--tracks 10]
+    python -m benchmarks.features GENRES [--tracks 10]
 
-In turns in one process with one thread; the values are compared too.
+Both take turns in one process with one thread; tests/render/test_features.py compares the values.
 """
 
 import argparse
@@ -15,6 +15,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_T
 
 import librosa
 
+from benchmarks.timing import spread
 from render.features import measure
 from tests.render.test_features import librosa_says
 
@@ -33,9 +34,8 @@ def main():
         measure(y, sr=sr)
         theirs.append(middle - start)
         ours.append(time.perf_counter() - middle)
-    for name, found in (("librosa", theirs[1:]), ("ours", ours[1:])):  # the first compiles
-        middle = statistics.median(found) * 1000
-        print(f"{name:8} {middle:7.1f} ms a track ({min(found) * 1000:.1f} to {max(found) * 1000:.1f})")
+    for name, seconds in (("librosa", theirs[1:]), ("ours", ours[1:])):  # without the first, which compiles
+        print(f"{name:8} {spread([1000 * value for value in seconds])} ms a track")
     print(f"{statistics.median(theirs[1:]) / statistics.median(ours[1:]):.1f} times as fast")
 
 

@@ -1,10 +1,10 @@
-"""Memory over many figures, against the script everybody writes with pyplot.
+"""Memory after many figures, compared with a plain pyplot script.
 
-    python benchmarks/figures.py PICTURE [--n 2000]
+    python -m benchmarks.figures PICTURE [--n 2000]
 
-Draws one of our pictures `n` times with ``--style figure``'s code and prints the resident memory now
-and then, and its growth between the first and the last tenth. Then the same with pyplot for `n` / 10
-figures without closing them, as a baseline of what a leak looks like.
+Draws one of our pictures `n` times as ``--style figure`` does and prints the resident memory ten times, and its
+growth between the first and the last tenth. Then draws `n` / 10 figures with pyplot without closing them, to show
+what a leak looks like.
 """
 
 import argparse

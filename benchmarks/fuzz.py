@@ -1,12 +1,12 @@
-"""Does `render.batch.draw` stand whatever comes as an audio file? Draws damaged ones by the thousand.
+"""Fuzz test of `render.batch.draw`: draw thousands of damaged audio files.
 
     python -m benchmarks.fuzz --n 2000 --seed 0
 
 Valid small WAV, AU, FLAC, Ogg and MP3 files are mutated: bits flipped, the end cut off, header fields
 changed, blocks swapped and repeated, bytes put in. Each mutant must be drawn (a PNG that `png.read`
-reads, all finite) or fail with one line and no PNG; and none may crash its process, raise an exception,
-take longer than 20 s or make a library print something. Prints what came of each format and kind of
-mutation; exits with 1 where a mutant broke a rule, and keeps it.
+reads, all finite) or fail with one line and no PNG; none may crash its process, raise an exception, take
+longer than 20 s or make a library print something. Prints the outcomes by format and kind of mutation;
+keeps mutants that broke a rule and exits with 1 if there is any.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import numpy as np
 import soundfile
 
 from render import batch, cli, png, tracks, workers
-from render.child import Limits
 from render.settings import Settings
+from render.worker_process import Limits
 
 FORMATS = {
     "wav": [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("WAVEX", "PCM_24")],
@@ -54,26 +54,26 @@ def make_valid(seed):
 
 
 def flip_bits(data, rng):
-    """A few bits anywhere, or many."""
+    """Flip a few bits anywhere, or many."""
     for _ in range(int(rng.choice([1, 4, 64, 1024]))):
         data[rng.integers(len(data))] ^= 1 << rng.integers(8)
     return data
 
 
 def flip_head_bits(data, rng):
-    """A few bits among the first 64 bytes."""
+    """Flip a few bits among the first 64 bytes."""
     for _ in range(rng.integers(1, 5)):
         data[rng.integers(min(64, len(data)))] ^= 1 << rng.integers(8)
     return data
 
 
 def truncate(data, rng):
-    """The end is missing: anything from a byte to all but one."""
+    """Cut off the end: anything from one byte to all but one."""
     return data[: rng.integers(1, len(data)) if rng.random() < 0.7 else rng.integers(1, 128)]
 
 
 def change_field(data, rng):
-    """A 1, 2 or 4-byte number of the header becomes an extreme one."""
+    """Replace a number of 1, 2 or 4 bytes in the header with an extreme one."""
     size = int(rng.choice([1, 2, 4]))
     top = 1 << 8 * size
     value = int(rng.choice([0, 1, 2, top // 2 - 1, top // 2, top - 2, top - 1, int(rng.integers(top))]))
@@ -83,7 +83,7 @@ def change_field(data, rng):
 
 
 def swap_blocks(data, rng):
-    """Two blocks change places."""
+    """Swap two blocks."""
     size = int(rng.integers(1, max(2, len(data) // 4)))
     one, other = sorted(int(at) for at in rng.integers(0, len(data) - size, 2))
     if one + size <= other:
@@ -92,13 +92,13 @@ def swap_blocks(data, rng):
 
 
 def repeat_block(data, rng):
-    """A block comes twice, or a hundred times."""
+    """Repeat a block, up to a hundred times."""
     begin, end = sorted(int(at) for at in rng.integers(0, len(data), 2))
     return data[:end] + data[begin:end] * int(rng.choice([1, 2, 100 if end - begin < 4096 else 3])) + data[end:]
 
 
 def insert_bytes(data, rng):
-    """Random bytes, zeros or ones somewhere."""
+    """Insert random bytes, zeros or ones somewhere."""
     size = int(rng.choice([1, 2, 17, 4096]))
     new = [rng.bytes(size), bytes(size), b"\xff" * size][rng.integers(3)]
     at = int(rng.integers(len(data)))
@@ -106,7 +106,7 @@ def insert_bytes(data, rng):
 
 
 def overwrite(data, rng):
-    """A stretch becomes random bytes, zeros or ones."""
+    """Overwrite a block with random bytes, zeros or ones."""
     size = int(rng.choice([4, 64, 4096]))
     at = int(rng.integers(len(data)))
     data[at : at + size] = [rng.bytes(size), bytes(size), b"\xff" * size][rng.integers(3)][: len(data) - at]
@@ -117,7 +117,7 @@ MUTATIONS = [flip_bits, flip_head_bits, truncate, change_field, swap_blocks, rep
 
 
 def mutate(valid, number, seed):
-    """The `number`-th mutant: (ending, name of the mutation, bytes). The same for the same seed."""
+    """Return the `number`-th mutant of a seed: (ending, name of the mutation, bytes)."""
     rng = np.random.default_rng([seed, number])
     names = list(FORMATS)
     of_format = [data for ending, data in valid if ending == names[number % len(names)]]
@@ -131,7 +131,7 @@ def mutate(valid, number, seed):
 
 
 def draw(*task):
-    """Draw, take the time, and catch what libraries print by themselves: (result, seconds, printed)."""
+    """Draw a track and capture what libraries print: (result, seconds, printed)."""
     warnings.simplefilter("always")
     start, saved = time.monotonic(), os.dup(2)
     with tempfile.TemporaryFile() as caught:
@@ -147,9 +147,9 @@ def draw(*task):
 
 
 def check(result, picture):
-    """What a mutant did and, where it broke a rule, which: (class, rule or empty)."""
-    if isinstance(result, workers.Lost):
-        return "lost", result.reason
+    """Return the outcome of a mutant, and the rule that it broke or an empty string."""
+    if isinstance(result, workers.TaskFailed):
+        return "crashed", result.reason
     result, seconds, printed = result
     if seconds > 20:
         return result.status, f"took {seconds:.0f} s"
@@ -197,7 +197,7 @@ def main(argv=None):
             counts[about[number][1], kind] += 1
             if kind == "failed":
                 reasons[re.sub(r"[0-9.]+", "#", result[0].message)] += 1
-            if not isinstance(result, workers.Lost):
+            if not isinstance(result, workers.TaskFailed):
                 slowest = max(slowest, result[1])
             if rule:
                 Path(args.keep).mkdir(exist_ok=True)
@@ -206,10 +206,10 @@ def main(argv=None):
                 broken.append(f"{kept} ({about[number][1]}): {rule}")
         left = [path for path in (folder / "out").rglob("*") if path.is_file() and path.suffix != ".png"]
         broken += [f"left behind: {path.name}" for path in left]
-    print(f"{'':16}{'drawn':>8}{'failed':>8}{'lost':>8}")
+    print(f"{'':16}{'drawn':>8}{'failed':>8}{'crashed':>8}")
     for row in [*FORMATS, *[mutation.__name__ for mutation in MUTATIONS], "two at once"]:
-        print(f"{row:16}" + "".join(f"{counts[row, kind]:8}" for kind in ("drawn", "failed", "lost")))
-    print("\nwhy they failed:")
+        print(f"{row:16}" + "".join(f"{counts[row, kind]:8}" for kind in ("drawn", "failed", "crashed")))
+    print("\nreasons of failures:")
     for reason, count in reasons.most_common(25):
         print(f"{count:6}  {reason[:110]}")
     for line in broken:

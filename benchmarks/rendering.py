@@ -1,18 +1,17 @@
-"""How fast `python -m render` is, against the script everybody writes and against the floor.
+"""Speed of `python -m render`, compared with a plain librosa script and with a lower bound.
 
-    python benchmarks/render.py GENRES [--tracks 50] [--rounds 3]
+    python -m benchmarks.rendering GENRES [--tracks 50] [--rounds 3]
 
-All in one run over the same tracks, in turns, so that a busy machine slows all alike:
+All in one run over the same tracks, taking turns, so that a busy machine slows all alike:
 
 (a) librosa.load, melspectrogram, power_to_db, matplotlib's specshow with axes, savefig; one process
 (b) the same through a process pool on all cores
-(c) ours with --jobs 1 and on all cores, as whole commands: over the same tracks, and over ten times
-    as many (links to them), where starting up counts as little as for a data set like GTZAN
-    and the drawing of a track alone, in this process, without starting up or talking to workers
-(d) the floor: decode, window and FFT, PNG of our settings; nothing else, one thread
+(c) ours with --jobs 1 and on all cores, as whole commands: over the same tracks, and over ten times as many (links to
+    them), where the start-up time counts as little as for a data set like GTZAN;
+    and drawing alone, in this process, without start-up and workers
+(d) the lower bound: decode, window and FFT, PNG of our settings; nothing else, one thread
 
-(a) and (b) are timed after their imports and the first track, which takes librosa seconds; ours with
-everything, start-up included.
+(a) and (b) are timed after their imports and the first track, which takes librosa seconds; ours includes start-up.
 """
 
 import argparse
@@ -24,12 +23,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.timing import spread
+
 # One thread a process, as `render` has it, before numpy is imported.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def usual(path, out):
-    """What everybody writes."""
+def plain_script(path, out):
+    """Draw one track as a plain librosa script does."""
     import librosa
     import matplotlib
 
@@ -45,8 +46,8 @@ def usual(path, out):
     plt.close()
 
 
-def floor(path, out):
-    """Decode, FFT and encode: what no renderer of this picture can leave out."""
+def lower_bound(path, out):
+    """Decode, FFT and encode: what every renderer of this picture has to do."""
     import io
 
     import numpy as np
@@ -61,7 +62,7 @@ def floor(path, out):
     window = spectrogram._window("hann", 2048, 2048)
     for start in range(0, len(frames), spectrogram.BLOCK_FRAMES):
         last = fft.rfft(frames[start : start + spectrogram.BLOCK_FRAMES] * window, overwrite_x=True)
-    # A real picture, drawn beforehand: how long zlib takes depends on what is in it.
+    # A real picture, drawn beforehand, because the time that zlib takes depends on the content.
     image = Image.open(Path(out) / "real" / Path(path).parent.name / f"{Path(path).stem}.png")
     image.load()
     start = time.perf_counter()
@@ -71,7 +72,7 @@ def floor(path, out):
 
 
 def draw(path, out):
-    """One track by our code."""
+    """Draw one track with our code."""
     from render import batch, png
     from render.settings import Settings
     from render.tracks import Track
@@ -83,7 +84,7 @@ def draw(path, out):
 
 
 def timed(call):
-    """Seconds that a call takes."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -99,9 +100,10 @@ def main():
 
     tracks = sorted(args.genres.glob("*/*.wav"))[: args.tracks]
     cores = os.cpu_count()
-    times = {name: [] for name in ("(a) usual, 1 process", f"(b) usual, {cores} processes", "(c) ours, --jobs 1")}
-    times |= {f"(c) ours, {cores} cores": [], "(c) ours, --jobs 1, x 10": [], f"(c) ours, {cores} cores, x 10": []}
-    times |= {"(c) ours, drawing alone": [], "(d) floor, 1 thread": []}
+    names = ["(a) plain script, 1 process", f"(b) plain script, {cores} processes", "(c) ours, --jobs 1"]
+    names += [f"(c) ours, {cores} cores", "(c) ours, --jobs 1, x 10", f"(c) ours, {cores} cores, x 10"]
+    names += ["(c) ours, drawing alone", "(d) lower bound, 1 thread"]
+    times: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as out:
         for track in tracks:
             for number in range(10):
@@ -118,29 +120,29 @@ def main():
             subprocess.run(call, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
 
         pool = Parallel(n_jobs=cores)
-        usual(tracks[0], out)
-        pool(delayed(usual)(track, out) for track in tracks[: 2 * cores])
+        plain_script(tracks[0], out)
+        pool(delayed(plain_script)(track, out) for track in tracks[: 2 * cores])
         ours(1)
-        floor(tracks[0], out)
+        lower_bound(tracks[0], out)
         draw(tracks[0], Path(out) / "alone")
         for _ in range(args.rounds):
             measured = [
-                timed(lambda: [usual(track, out) for track in tracks]),
-                timed(lambda: pool(delayed(usual)(track, out) for track in tracks)),
+                timed(lambda: [plain_script(track, out) for track in tracks]),
+                timed(lambda: pool(delayed(plain_script)(track, out) for track in tracks)),
                 timed(lambda: ours(1)),
                 timed(lambda: ours(-1)),
                 timed(lambda: ours(1, "many", "pictures")) / 10,
                 timed(lambda: ours(-1, "many", "pictures")) / 10,
                 timed(lambda: [draw(track, Path(out) / "alone") for track in tracks]),
-                timed(lambda: [floor(track, out) for track in tracks]),
+                timed(lambda: [lower_bound(track, out) for track in tracks]),
             ]
             for name, seconds in zip(times, measured, strict=True):
                 times[name].append(seconds / len(tracks) * 1000)
     base = statistics.median(next(iter(times.values())))
     print(f"{len(tracks)} tracks, {args.rounds} rounds, {cores} cores; ms a track, median (min to max)")
-    for name, found in times.items():
-        middle = statistics.median(found)
-        print(f"{name:26} {middle:7.1f} ({min(found):.1f} to {max(found):.1f})   {base / middle:5.1f} x (a)")
+    for name, values in times.items():
+        speedup = base / statistics.median(values)
+        print(f"{name:32} {spread(values)}   {speedup:.1f} times as fast as (a)")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How `python -m render` grows: time a track for 50, 500 and 5000 tracks, and memory for long ones.
+"""Time of `python -m render` for 50, 500 and 5000 tracks, and its memory for long ones.
 
-    python benchmarks/scale.py GENRES [--hours 2]
+    python -m benchmarks.scale GENRES [--hours 2]
 
 Tracks are links to the real ones under other names. For each number: a whole command that draws all,
-then one that finds all fresh; the largest process's peak memory beside. Then one stereo track of
-44.1 kHz and 1, and `--hours`, hours of noise.
+then one that finds all up to date; and the peak memory of the largest process. Then one stereo track at 44.1 kHz of
+1 hour of noise, and one of `--hours`.
 """
 
 import argparse
@@ -18,18 +18,19 @@ from pathlib import Path
 
 def run(genres, out):
     """Time a whole command; returns seconds and the peak memory of its largest process in MiB."""
-    code = (
+    program = (
         "import resource, subprocess, sys\n"
         "done = subprocess.run([sys.executable, '-m', 'render', *sys.argv[1:]], capture_output=True, text=True)\n"
         "print(done.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)\n"
     )
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
-    call = [sys.executable, "-c", code, str(genres), "-o", str(out)]
-    told = subprocess.run(call, check=True, capture_output=True, text=True, env=environment).stdout.split()
-    if told[0] != "0":
-        sys.exit(f"render ended with {told[0]}")
-    return time.perf_counter() - start, float(told[1])
+    call = [sys.executable, "-c", program, str(genres), "-o", str(out)]
+    done = subprocess.run(call, check=True, capture_output=True, text=True, env=environment)
+    code, peak = done.stdout.split()
+    if code != "0":
+        sys.exit(f"render ended with {code}")
+    return time.perf_counter() - start, float(peak)
 
 
 def write_long(path, hours):

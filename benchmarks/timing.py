@@ -1,20 +1,25 @@
-"""What the benchmarks share: calls timed in turns, so that a busy machine slows all of them alike."""
+"""What the benchmarks share: calls are timed in turns, so that a busy machine slows all of them alike."""
 
 import os
 import platform
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
-def in_turns(calls, rounds):
-    """Time some calls, after each was made once untimed.
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time some calls in turns, after calling each once untimed.
 
     Parameters
     ----------
     calls : dict of str to callable
         What to time, by name.
     rounds : int
-        How often.
+        How often each is timed.
 
     Returns
     -------
@@ -32,14 +37,14 @@ def in_turns(calls, rounds):
     return times
 
 
-def spread(values, digits=1):
-    """Median and range as text."""
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Return the median and the range as text."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def machine(device, precision):
-    """A line that says what was measured on."""
+def machine(device: "torch.device", precision: str) -> str:
+    """Return a line that names the hardware and the version of torch."""
     import torch
 
     if device.type == "cuda":
@@ -51,5 +56,5 @@ def machine(device, precision):
                 name = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
         except (OSError, StopIteration):
             pass
-    told = f"{device.type}, {precision}, {os.cpu_count()} cores ({name}), {torch.get_num_threads()} threads"
-    return f"{told}, torch {torch.__version__}"
+    hardware = f"{device.type}, {precision}, {os.cpu_count()} cores ({name}), {torch.get_num_threads()} threads"
+    return f"{hardware}, torch {torch.__version__}"

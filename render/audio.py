@@ -1,4 +1,4 @@
-"""Decode audio files: mono float32 at one sampling rate, in pieces."""
+"""Decode audio files to mono float32 at one sampling rate, in pieces."""
 
 import contextlib
 import hashlib
@@ -9,39 +9,29 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from render.errors import AudioError
-
-#: Read by libsndfile, through the soundfile package.
-SNDFILE_ENDINGS = frozenset(
-    ".wav .wave .au .snd .flac .ogg .oga .opus .mp3 .mp2 .aiff .aif .aifc .caf .w64 .rf64 .voc .sph .nist".split()
-    + ".ircam .sf .paf .svx .8svx .avr .pvf .xi .sds".split()
-)
-#: Read through the ffmpeg program, where there is one.
-FFMPEG_ENDINGS = frozenset(
-    ".m4a .m4b .mp4 .aac .wma .webm .mka .weba .ape .wv .ac3 .amr .3gp .tta .mpc .alac .dsf".split()
-)
-#: ffmpeg's names of their formats: no playlists among them.
-FFMPEG_FORMATS = "mov,aac,asf,matroska,ape,wv,ac3,eac3,amr,tta,mpc,mpc8,dsf"
-AUDIO_ENDINGS = SNDFILE_ENDINGS | FFMPEG_ENDINGS
+from render.formats import FFMPEG_ENDINGS, FFMPEG_FORMATS
 
 #: Samples decoded at a time, over all channels (4 MiB as float32).
 BLOCK_SAMPLES = 1 << 20
 
 
-def content_hash(path):
-    """A hash of a file's bytes, to tell whether it changed: 40 hexadecimal digits (SHA-1)."""
+def content_hash(path: str | Path) -> str:
+    """Return the SHA-1 of a file's bytes in 40 hexadecimal digits, to detect changes of the file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
 
-def _declared_size(path):
-    """Bytes the file should have by its own header, or None where that is not told.
+def _declared_size(path: Path) -> int | None:
+    """Return the size in bytes that the header declares, or None if it does not.
 
-    libsndfile reads a WAV, AU or AIFF file that was cut off as if it were merely shorter.
+    libsndfile reads a truncated WAV, AU or AIFF file as if it were merely shorter.
     """
     with open(path, "rb") as file:
         head = file.read(12)
@@ -53,31 +43,31 @@ def _declared_size(path):
         size = struct.unpack(">I", head[4:8])[0]
     elif head[:4] == b".snd":
         offset, data = struct.unpack(">II", head[4:12])
-        # Zero and all ones (and the sizes next to it) are what programs write that stream.
+        # Programs that write to a pipe put 0, or all ones or nearly so, where the size belongs.
         return offset + data if 0 < data < 0x7FFFF000 else None
     else:
         return None
     return size + 8 if 0 < size < 0x7FFFF000 else None
 
 
-def _check_whole(path):
+def _check_size(path: Path) -> None:
     size, declared = path.stat().st_size, _declared_size(path)
-    # Headers that are off by a few bytes are common and harmless.
+    # Headers that are wrong by a few bytes are common and harmless.
     if declared and declared - size > max(4096, declared // 100):
-        raise AudioError(f"is truncated: its header promises {declared} bytes, the file has {size}; copy it again")
+        raise AudioError(f"is truncated: its header declares {declared} bytes, the file has {size}; copy it again")
 
 
-class _Quiet:
-    """Keep the MP3 library from printing to stderr by itself; what is wrong is told in one line.
+class _StderrSilencer:
+    """Keep the MP3 library from printing to stderr; errors are raised instead.
 
-    Files are read in threads too, and there is one stderr: the first that comes redirects it, the last
-    that leaves brings it back.
+    Several threads may read files while the process has one stderr: the first thread to enter redirects it, the last
+    to leave restores it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._inside, self._saved = threading.Lock(), 0, -1
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
                 sys.stderr.flush()
@@ -86,7 +76,7 @@ class _Quiet:
                 os.close(nothing)
             self._inside += 1
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
@@ -94,120 +84,122 @@ class _Quiet:
                 os.close(self._saved)
 
 
-_quiet = _Quiet()
+_silence_stderr = _StderrSilencer()
 
 
-def _reason(error):
-    told = getattr(error, "error_string", str(error)).strip().rstrip(".")
-    # libsndfile's word for MP3s it cannot make sense of; the file is there.
-    return "unknown format or damaged" if told.startswith("File does not exist") else told
+def _reason(error: Exception) -> str:
+    text = getattr(error, "error_string", str(error)).strip().rstrip(".")
+    # libsndfile says so of MP3s that it cannot parse; the file exists.
+    return "unknown format or damaged" if text.startswith("File does not exist") else text
 
 
-def _sndfile_blocks(path, offset, duration):
-    """Open with libsndfile; returns (sampling rate, generator of blocks (n, channels))."""
+def _sndfile_blocks(path: Path, offset: float, duration: float | None) -> tuple[int, Iterator[np.ndarray]]:
+    """Open with libsndfile; returns the sampling rate and a generator of blocks (n, channels)."""
     import soundfile
 
     try:
-        # Bytes, because a name that is not valid UTF-8 cannot be encoded the way soundfile does it.
-        with _quiet:  # whatever its ending: an MP3 may lie in a WAV
+        # As bytes, because soundfile cannot encode a name that is not valid UTF-8.
+        with _silence_stderr:  # whatever the ending: a WAV file may contain MP3
             file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else str(path))
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise AudioError(f"cannot be decoded ({_reason(error)})") from None
     if file.format == "RAW":
-        # libsndfile takes any .au or .snd without a header for raw telephone sound.
+        # libsndfile reads any .au or .snd file without a header as raw telephone audio.
         file.close()
         raise AudioError("cannot be decoded (no header: not audio, or damaged)")
     sr = file.samplerate
-    # Only its library prints while it decodes, and what others say meanwhile would be lost.
-    quiet = _quiet if file.subtype.startswith("MPEG") else contextlib.nullcontext()
+    # Only the MP3 library prints while it decodes; what other threads print meanwhile would be lost.
+    silence = _silence_stderr if file.subtype.startswith("MPEG") else contextlib.nullcontext()
 
-    def blocks():
+    def blocks() -> Iterator[np.ndarray]:
         with file:
             try:
                 start = min(round(offset * sr), file.frames)
                 if start:
                     file.seek(start)
-                wanted = file.frames - start
+                n_frames = file.frames - start
                 if duration is not None:
-                    wanted = min(wanted, round(duration * sr))
+                    n_frames = min(n_frames, round(duration * sr))
                 size = max(1, BLOCK_SAMPLES // file.channels)
                 done = 0
-                while done < wanted:
-                    with quiet:
-                        block = file.read(min(size, wanted - done), dtype="float32", always_2d=True)
+                while done < n_frames:
+                    with silence:
+                        block = file.read(min(size, n_frames - done), dtype="float32", always_2d=True)
                     if len(block) == 0:
                         break
                     done += len(block)
                     yield block
             except (soundfile.SoundFileError, ValueError) as error:
                 raise AudioError(f"is damaged ({_reason(error)})") from None
-            # Compressed formats tell their length but end where the data ends. MP3s without a
-            # length header are estimated, a little off.
-            if done < 0.95 * wanted:
-                found = f"{done / sr:.1f} s of {wanted / sr:.1f} s could be decoded"
-                raise AudioError(f"is truncated: {found}; copy it again")
+            # A compressed file declares its length but ends where its data ends. The length of an MP3 without
+            # a length header is an estimate, a little wrong.
+            if done < 0.95 * n_frames:
+                decoded = f"{done / sr:.1f} s of {n_frames / sr:.1f} s could be decoded"
+                raise AudioError(f"is truncated: {decoded}; copy it again")
 
     return sr, blocks()
 
 
-def _ffmpeg_blocks(path, offset, duration):
-    """Decode with the ffmpeg program; returns (sampling rate, generator of blocks (n, channels))."""
+def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[int, Iterator[np.ndarray]]:
+    """Decode with the ffmpeg program; returns the sampling rate and a generator of blocks (n, channels)."""
     if shutil.which("ffmpeg") is None:
         raise AudioError(f"cannot be decoded: {path.suffix} needs the ffmpeg program; install it or convert to .wav")
-    # "file:" and the white lists: a name or a playlist inside must not make ffmpeg open anything else.
+    # "file:" and the whitelists: neither the name nor a playlist in the file may make ffmpeg open anything else.
     call = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
     call += ["-format_whitelist", FFMPEG_FORMATS]
     call += ["-ss", str(offset)] if offset else []
     call += ["-t", str(duration)] if duration is not None else []
     call += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    # Not a pipe: nobody reads it while decoding, and a full pipe would stop ffmpeg for ever.
+    # Not a pipe: nobody reads it while decoding, and a full pipe would block ffmpeg for ever.
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
     process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+    stdout = process.stdout
+    assert stdout is not None
 
-    def fail():
-        process.stdout.close()
+    def fail() -> NoReturn:
+        stdout.close()
         process.wait()
         errors.seek(0)
-        told = errors.read(1 << 16).decode(errors="replace").strip().splitlines()
-        raise AudioError(f"cannot be decoded (ffmpeg: {told[-1] if told else 'no audio in it'})")
+        lines = errors.read(1 << 16).decode(errors="replace").strip().splitlines()
+        raise AudioError(f"cannot be decoded (ffmpeg: {lines[-1] if lines else 'no audio in it'})")
 
-    # The AU header: magic, where the data begins, its length, encoding, sampling rate, channels.
-    head = process.stdout.read(24)
+    # The AU header: magic number, offset of the data, its length, encoding, sampling rate, channels.
+    head = stdout.read(24)
     if len(head) < 24 or head[:4] != b".snd":
         fail()
-    begin, _, _, sr, channels = struct.unpack(">5I", head[4:])
-    process.stdout.read(begin - 24)
+    data_offset, _, _, sr, channels = struct.unpack(">5I", head[4:])
+    stdout.read(data_offset - 24)
 
-    def blocks():
+    def blocks() -> Iterator[np.ndarray]:
         try:
             size = max(1, BLOCK_SAMPLES // channels) * channels * 4
-            while data := process.stdout.read(size):
+            while data := stdout.read(size):
                 usable = len(data) - len(data) % (4 * channels)
                 yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
             if process.wait() != 0:
                 fail()
         finally:
             process.kill()
-            process.stdout.close()
+            stdout.close()
             process.wait()
             errors.close()
 
     return sr, blocks()
 
 
-def decode(path, *, sr, offset=0.0, duration=None):
+def decode(path: str | Path, *, sr: int, offset: float = 0.0, duration: float | None = None) -> Iterator[np.ndarray]:
     """Decode one file to mono at `sr`, piece by piece, so that long files fit in memory.
 
-    Channels are averaged and the rate changed with soxr's high quality, as `librosa.load` does.
+    Channels are averaged and the signal is resampled with soxr at high quality, as `librosa.load` does.
 
     Parameters
     ----------
     path : str or Path
-        Anything libsndfile reads; other formats go through ffmpeg.
+        Any format that libsndfile reads; other formats are decoded by ffmpeg.
     sr : int, in Hz
-        Sampling rate to deliver.
+        Sampling rate of the result.
     offset, duration : float, in seconds
-        The part to take; `duration` None means to the end.
+        The part to decode; a `duration` of None is up to the end.
 
     Yields
     ------
@@ -223,7 +215,7 @@ def decode(path, *, sr, offset=0.0, duration=None):
     try:
         if path.stat().st_size == 0:
             raise AudioError("is empty (0 bytes)")
-        _check_whole(path)
+        _check_size(path)
         opener = _ffmpeg_blocks if path.suffix.lower() in FFMPEG_ENDINGS else _sndfile_blocks
         source_sr, blocks = opener(path, offset, duration)
     except OSError as error:
@@ -231,27 +223,27 @@ def decode(path, *, sr, offset=0.0, duration=None):
     yield from to_mono(blocks, source_sr, sr, offset=offset)
 
 
-def to_mono(blocks, source_sr, sr, *, offset=0.0):
-    """Average channels and change the rate, block by block as they come.
+def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: float = 0.0) -> Iterator[np.ndarray]:
+    """Average the channels and resample, block by block.
 
     Parameters
     ----------
     blocks : iterable of np.ndarray, shape (n, channels), float32
         Consecutive pieces of the signal.
     source_sr, sr : int, in Hz
-        Its sampling rate, and the one to deliver.
+        Sampling rates of the blocks and of the result.
     offset : float, in seconds
-        Where in the track the first block begins, for messages.
+        Where in the track the first block starts, for error messages.
 
     Yields
     ------
     y : np.ndarray, shape (n,), float32
-        One piece a block; where the rate is changed, another at the end.
+        One piece a block, and another at the end when the signal is resampled.
 
     Raises
     ------
     AudioError
-        When there is no sample, one is NaN or infinity, or the rate is out of range.
+        When there is no sample, a sample is NaN or infinity, or `source_sr` is out of range.
     """
     if not 1000 <= source_sr <= 768000:
         raise AudioError(f"has a sampling rate of {source_sr} Hz; expected 1000 to 768000")
@@ -272,9 +264,9 @@ def to_mono(blocks, source_sr, sr, *, offset=0.0):
             n_out += len(y)
         yield y
     if stream:
-        # librosa's length: rounded up, with zeros where the resampler gave a sample less.
-        wanted = -(-n_in * sr // source_sr) - n_out
-        piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:wanted]
-        yield np.pad(piece, (0, wanted - len(piece)))
+        # The same length as librosa: rounded up, padded with zeros if the resampler returned a sample less.
+        n_missing = -(-n_in * sr // source_sr) - n_out
+        piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:n_missing]
+        yield np.pad(piece, (0, n_missing - len(piece)))
     if n_in == 0:
-        raise AudioError("holds no samples" + (f" after --offset {offset:g} s" if offset else ""))
+        raise AudioError("holds no samples" + (f" after the offset of {offset:g} s" if offset else ""))

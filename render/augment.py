@@ -1,21 +1,21 @@
-"""More pictures of one track: its audio shifted in pitch and stretched in time."""
+"""Augmented copies of a track: its audio shifted in pitch and stretched in time."""
 
 import hashlib
 
 import numpy as np
 
-#: Ranges of the draw.
+#: Largest shift in pitch, and range of the change of speed.
 SEMITONES = 2.0
 RATES = (0.8, 1.25)
 
 
-def draw_change(track_id, copy):
-    """Draw how the copy differs: the same for the same track and number, on every machine.
+def draw_change(track_id: str, copy: int) -> dict[str, float]:
+    """Draw the random change of one copy: the same for the same track and number on every machine.
 
     Parameters
     ----------
     track_id : str
-        The track.
+        Seeds the draw, together with `copy`.
     copy : int
         Number of the copy, from 1.
 
@@ -23,7 +23,7 @@ def draw_change(track_id, copy):
     -------
     change : dict
         ``semitones`` in [-2, 2], uniform, and ``rate`` in [0.8, 1.25] (above 1 is faster), uniform
-        in its logarithm.
+        on a logarithmic scale.
     """
     seed = hashlib.blake2b(f"{track_id}/{copy}".encode(errors="surrogateescape"), digest_size=8).digest()
     rng = np.random.default_rng(int.from_bytes(seed, "big"))
@@ -34,10 +34,10 @@ def draw_change(track_id, copy):
     }
 
 
-def change_audio(y, *, sr, semitones, rate):
+def change_audio(y: np.ndarray, *, sr: int, semitones: float, rate: float) -> np.ndarray:
     """Shift the pitch and change the speed, in one pass of librosa's phase vocoder.
 
-    `librosa.effects.pitch_shift` is a stretch and a resampling; another stretch joins the first.
+    `librosa.effects.pitch_shift` stretches and then resamples; the change of speed is done by the same stretch.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def change_audio(y, *, sr, semitones, rate):
     sr : int, in Hz
         Its sampling rate.
     semitones : float
-        Up, or down where negative.
+        Shift in pitch; negative is down.
     rate : float
-        Above 1 is faster.
+        Change of speed; above 1 is faster.
 
     Returns
     -------

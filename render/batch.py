@@ -1,32 +1,36 @@
-"""All tracks of a folder to pictures: in parallel, resumable, with every failure listed."""
+"""Draw all tracks of a folder: in parallel, resumable, with every failure listed."""
 
 import dataclasses
 import os
 import stat
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from render import atomic, audio, augment, figure, png, spectrogram, stack, workers
+from render import atomic, audio, feature_picture, figure, png, spectrogram, workers
+from render.augment import change_audio, draw_change
 from render.cli import progress
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
+from render.settings import Settings
 from render.tracks import Track, find_tracks, folder_notes
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of one track.
+    """The outcome of one track.
 
     Attributes
     ----------
     track : Track
         The track.
     status : str
-        ``"drawn"``, ``"fresh"`` (nothing to do) or ``"failed"``.
+        ``"drawn"``, ``"fresh"`` (the picture is up to date) or ``"failed"``.
     message : str
-        Why it failed, or what is odd about it; empty when all is well.
+        Why it failed, or a note about it; empty when there is neither.
     """
 
     track: Track
@@ -38,21 +42,26 @@ class Result:
         return f"{self.track.path}{copy}: {self.message}"
 
 
-def picture_path(track, out):
-    """Where the picture of `track` goes under `out`; copies are named ``<track_id>+aug1.png`` and so on."""
+def picture_path(track: Track, out: str | Path) -> Path:
+    """Return the path of the picture of `track` under `out`; copies are named ``<track_id>+aug1.png`` and so on."""
     copy = f"+aug{track.copy}" if track.copy else ""
     return Path(out) / track.genre / f"{track.track_id}{copy}.png"
 
 
-def find_collisions(tracks):
-    """Failures for the tracks that would write one and the same picture.
+def find_collisions(tracks: Iterable[Track]) -> list[Result]:
+    """Find tracks that would write the same picture.
 
-    Names that differ in case or Unicode form only collide too: on macOS and Windows they are one.
+    Names that differ only in case or Unicode form collide, too: macOS and Windows take them for the same.
+
+    Parameters
+    ----------
+    tracks : iterable of Track
+        All tracks of a folder.
 
     Returns
     -------
     results : list of Result
-        One for each such track; none of them is drawn, so that neither is silently lost.
+        A failure for each such track; none of them is drawn, so that none overwrites another.
     """
     by_target = defaultdict(list)
     for track in tracks:
@@ -68,10 +77,10 @@ def find_collisions(tracks):
     return results
 
 
-def _look(target):
-    """What the picture at `target` says of itself; None where there is no file.
+def _read_existing(target: Path) -> dict[str, Any] | None:
+    """Return the text chunk of the picture at `target`, None if there is no file.
 
-    Raises AudioError where a file stands that is not ours.
+    Raises AudioError for a file that melvision did not write.
     """
     if not target.exists():
         return None
@@ -81,56 +90,61 @@ def _look(target):
     except png.PictureError:
         about = None
     if about is None:
-        raise audio.AudioError(f"{target} was not written by melvision and is left alone; --force replaces it")
+        raise audio.AudioError(f"{target} exists and was not written by melvision; set force to replace it")
     return about
 
 
-def _same_settings(about, settings, cmap):
+def _same_settings(about: dict[str, Any], settings: Settings, cmap: str) -> bool:
     return about.get("cmap") == cmap and all(about.get(name) == value for name, value in settings.to_dict().items())
 
 
-def _silence(about):
-    return "is silent: drawn at the lowest level throughout" if about.get("silent") else ""
+def _silence_note(about: dict[str, Any]) -> str:
+    return "is silent: the whole picture is at the lowest level" if about.get("silent") else ""
 
 
-def check_fresh(track, out, settings, cmap):
-    """Tell whether a track's picture is there and up to date, without reading the audio.
+def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) -> Result | None:
+    """Check whether a track's picture is up to date, without reading the audio.
 
-    A picture carries the modification time of its source, so equal settings, size and time mean
-    that there is nothing to do. `draw` compares contents where only the time differs.
+    A picture has the modification time of its audio file, so it is up to date if settings, size and time are equal.
+    Where only the time differs, `draw` compares the contents.
+
+    Parameters
+    ----------
+    track, out, settings, cmap
+        As for `draw`.
 
     Returns
     -------
     result : Result or None
-        ``"fresh"``, or ``"failed"`` where a picture stands that is not ours; None when there is work.
+        ``"fresh"``, or ``"failed"`` for a file that melvision did not write; None when the track has to be drawn.
     """
     target = picture_path(track, out)
     try:
-        about = _look(target)
+        about = _read_existing(target)
         if about is None or not _same_settings(about, settings, cmap):
             return None
         status = track.path.stat()
         same = about["source"] == about["source"] | {"name": track.path.name, "size": status.st_size}
         if same and target.stat().st_mtime_ns == status.st_mtime_ns:
-            return Result(track, "fresh", _silence(about))
+            return Result(track, "fresh", _silence_note(about))
     except audio.AudioError as error:
         return Result(track, "failed", str(error))
     except OSError:
-        pass  # vanished or unreadable: drawing it will say so
+        pass  # missing or unreadable: `draw` reports it
     return None
 
 
-def compute(path, settings, change=None):
-    """Decode one file and compute what its picture shows.
+def compute(path: str | Path, settings: Settings, change: dict[str, float] | None = None) -> tuple[np.ndarray, bool]:
+    """Decode one file and compute the values of its picture.
 
-    Mel pictures are computed piece by piece; features and changed audio need the whole track in memory.
+    Mel pictures are computed piece by piece; features and augmented copies need the whole track in memory.
 
     Parameters
     ----------
-    path : Path
-        Audio.
+    path : str or Path
+        Audio file.
     settings : Settings
-        How.
+        How the picture is made.
     change : dict, optional
         From `augment.draw_change`.
 
@@ -139,71 +153,90 @@ def compute(path, settings, change=None):
     values : np.ndarray, shape (n_rows, n_frames), float32
         Row 0 is the lowest.
     silent : bool
-        Whether there is nothing to hear.
+        Whether the track is digital silence.
 
     Raises
     ------
-    audio.AudioError, ValueError
-        When it cannot be decoded or holds nothing to draw; the message says why, without the path.
+    AudioError
+        When it cannot be decoded or drawn; the message says why, without the path.
     """
-    pieces = audio.decode(path, sr=settings.sr, offset=settings.offset, duration=settings.duration)
+    pieces: Iterable[np.ndarray] = audio.decode(
+        path, sr=settings.sr, offset=settings.offset, duration=settings.duration
+    )
     if change:
         y = np.concatenate(list(pieces))
-        pieces = [augment.change_audio(y, sr=settings.sr, **change)]
+        pieces = [change_audio(y, sr=settings.sr, **change)]
     return compute_pieces(pieces, settings)
 
 
-def compute_pieces(pieces, settings):
-    """Compute what a picture shows of audio that is decoded already.
+def compute_pieces(pieces: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndarray, bool]:
+    """Compute the values of the picture of decoded audio.
 
-    `pieces` are consecutive pieces (n,) of the signal at ``settings.sr``, float32; for the rest see `compute`.
+    Parameters
+    ----------
+    pieces : iterable of np.ndarray, shape (n,), float32
+        Consecutive pieces of the signal at ``settings.sr``.
+    settings : Settings
+        How the picture is made.
+
+    Returns
+    -------
+    values, silent : np.ndarray, bool
+        As `compute`.
+
+    Raises
+    ------
+    AudioError
+        As `compute`.
     """
     if settings.kind == "features":
         y = np.concatenate(list(pieces))
-        return stack.feature_stack(y, settings), not y.any()
+        return feature_picture.feature_values(y, settings), not y.any()
     S, _ = spectrogram.mel_power(pieces, settings)
     silent = S.max() <= spectrogram.AMIN
     return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db, overwrite=True), silent
 
 
-@np.errstate(all="ignore")  # what is not finite is refused with a line of its own
-def draw(track, out, settings, cmap, colours, force=False):
-    """Draw one track, unless its content and settings are those of the picture that is there.
+@np.errstate(all="ignore")  # values that are not finite are reported as a failure of the track
+def draw(
+    track: Track, out: str | Path, settings: Settings, cmap: str, colours: np.ndarray, force: bool = False
+) -> Result:
+    """Draw one track, unless its picture exists and was drawn from the same content with the same settings.
 
     Parameters
     ----------
     track : Track
-        What to draw.
+        The audio file.
     out : str or Path
         Pictures folder.
-    settings : spectrogram.Settings
-        How.
+    settings : Settings
+        How the picture is made.
     cmap, colours : str, np.ndarray
-        A colormap's name and its `png.palette`.
+        The name of a colormap and its `png.palette`.
     force : bool
         Draw in any case, and replace a picture that melvision did not write.
 
     Returns
     -------
     result : Result
-        ``"failed"`` rather than an exception for whatever is wrong with this one track.
+        Whatever is wrong with this one track is a ``"failed"`` result and not an exception.
     """
     target = picture_path(track, out)
     kept = ""
     try:
-        before = None if force else _look(target)
+        before = None if force else _read_existing(target)
         kept = " (its earlier picture is kept)" if before else ""
         status = track.path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise audio.AudioError("is no file but a pipe, folder or device")  # reading a pipe may never end
+            raise audio.AudioError("is not a file but a pipe, folder or device")  # reading a pipe may never end
         source = {"name": track.path.name, "size": status.st_size, "hash": audio.content_hash(track.path)}
         times = (status.st_atime_ns, status.st_mtime_ns)
         if before and before["source"] == source and _same_settings(before, settings, cmap):
             os.utime(target, ns=times)
-            return Result(track, "fresh", _silence(before))
+            return Result(track, "fresh", _silence_note(before))
         about = png.describe(settings, source, cmap)
         if track.copy:
-            about["augment"] = augment.draw_change(track.track_id, track.copy)
+            about["augment"] = draw_change(track.track_id, track.copy)
         values, silent = compute(track.path, settings, about.get("augment"))
         if silent:
             about["silent"] = True
@@ -216,53 +249,65 @@ def draw(track, out, settings, cmap, colours, force=False):
         else:
             png.write(target, values, about, colours=colours)
         os.utime(target, ns=times)
-        return Result(track, "drawn", _silence(about))
+        return Result(track, "drawn", _silence_note(about))
     except (audio.AudioError, ValueError) as error:
         return Result(track, "failed", f"{error}{kept}")
     except MemoryError:
-        return Result(track, "failed", f"needs more memory than there is; draw a part of it with --duration{kept}")
+        return Result(track, "failed", f"needs more memory than there is; set duration to draw a part of it{kept}")
     except OSError as error:
         return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
 
 
-def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, copies=0, shard=None, scheduler=None):
+def draw_folder(
+    genres: str | Path,
+    out: str | Path,
+    settings: Settings,
+    *,
+    cmap: str = "magma",
+    jobs: int = -1,
+    force: bool = False,
+    augment: int = 0,
+    shard: str | None = None,
+    scheduler: str | None = None,
+) -> tuple[list[Result], list[str]]:
     """Draw every track under `genres` into `out`.
 
     Parameters
     ----------
     genres, out : str or Path
         Audio folder with one folder a genre; pictures folder.
-    settings : spectrogram.Settings
-        How.
+    settings : Settings
+        How the pictures are made.
     cmap : str
-        Colormap of the pictures.
+        Name of their colormap.
     jobs : int
-        Processes; -1 is one a core.
+        Number of processes; -1 is one a core.
     force : bool
-        Draw everything anew and replace pictures that melvision did not write.
-    copies : int
-        Augmented copies to draw of each track besides.
+        Draw everything again and replace pictures that melvision did not write.
+    augment : int
+        Augmented copies to draw of each track in addition.
     shard : str, optional
-        ``"i/n"``: draw only this part of the tracks, as `workers.shard` chooses it.
+        ``"i/n"``: draw only this part of the tracks; see `workers.shard`.
     scheduler : str, optional
-        Address of a Dask scheduler, whose workers draw in place of this machine; see `workers.run`.
+        Address of a Dask scheduler, whose workers draw instead of this machine; see `workers.run`.
 
     Returns
     -------
     results : list of Result
         One a track of the shard, in the order of the tracks.
     notes : list of str
-        What was passed over: empty genre folders, audio outside a genre.
+        Genre folders without audio, and audio files outside a genre.
 
     Raises
     ------
     MelvisionError
-        When there is nothing to draw, `out` cannot be written, or the cluster does not answer.
+        When a parameter is out of range, there is nothing to draw, `out` cannot be written, or the cluster does
+        not answer.
     """
-    try:
-        colours = png.palette(cmap)
-    except ValueError as error:
-        raise MelvisionError(error) from None
+    colours = png.palette(cmap)
+    workers.check_jobs(jobs)
+    if not 0 <= augment <= 1000:
+        raise ParameterError("augment", augment, "from 0 to 1000 copies a track")
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
     tracks, empty, stray = find_tracks(genres)
@@ -272,16 +317,16 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
             (Path(out) / genre).mkdir(parents=True, exist_ok=True)
             atomic.clear_leftovers(Path(out) / genre)
     except OSError as error:
-        raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder with -o") from None
-    # Rivals of one picture may lie in two shards, so these are looked for before the tracks are shared out.
+        raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
+    # Tracks that would write the same picture may be in two shards, so find them before taking this shard's part.
     collisions = {result.track: result for result in find_collisions(tracks)}
     if shard:
-        tracks = workers.shard(tracks, shard)
+        tracks = list(workers.shard(tracks, shard))
     results = {track: collisions[track] for track in tracks if track in collisions}
-    wanted = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(copies + 1)]
-    wanted = [track for track in wanted if track in results or dataclasses.replace(track, copy=0) not in results]
+    to_report = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
+    to_report = [track for track in to_report if track in results or dataclasses.replace(track, copy=0) not in results]
     tasks = []
-    for track in wanted:
+    for track in to_report:
         if track in results:
             continue
         fresh = None if force else check_fresh(track, out, settings, cmap)
@@ -292,6 +337,6 @@ def draw_folder(genres, out, settings, *, cmap="magma", jobs=-1, force=False, co
     done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)), scheduler=scheduler)
     for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
         track = tasks[number][0]
-        lost = isinstance(result, workers.Lost)
-        results[track] = Result(track, "failed", result.reason) if lost else result
-    return [results[track] for track in wanted], notes
+        failed = isinstance(result, workers.TaskFailed)
+        results[track] = Result(track, "failed", result.reason) if failed else result
+    return [results[track] for track in to_report], notes

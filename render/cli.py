@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
@@ -32,6 +33,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        # Pillow warns of pictures of over 89 million pixels; `png.open_picture` refuses them with an error anyway.
+        warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
         # A file name may hold bytes that this terminal cannot show: print them as escapes instead of
         # failing with a UnicodeEncodeError.
         for stream in (sys.stdout, sys.stderr):

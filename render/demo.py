@@ -1,21 +1,22 @@
-"""Made-up music for the ten GTZAN genres, so that everything can be tried without a download.
+"""Synthetic music for the ten GTZAN genres, so that everything can be tried without a download.
 
-Each track is composed from its genre's habits (tempo, swing, harmony, players, drums) and from its own
-draw of key, sounds, mix, room and form; now and then it borrows from another genre.
+Each track is composed by the rules of its genre (tempo, swing, harmony, players, drums) and by its own random draw of
+key, sounds, mix, room and form; sometimes it borrows from another genre.
 """
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from render.atomic import replacing
 from render.cli import command, progress
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
 
-BORROW = 0.12  # how often drums, an extra player or the recorded sound are another genre's
-CYCLE = 4096  # samples in a stored cycle of a waveform; fine enough for the nearest one to do
+BORROW = 0.12  # probability that drums, an extra player or the recording are another genre's
+CYCLE = 4096  # samples of one stored cycle of a waveform; so many that no interpolation is needed
 CHORDS = {"": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "m9": (0, 3, 10, 14), "M9": (0, 4, 11, 14)}
 DEGREES = {"I": 0, "bII": 1, "II": 2, "bIII": 3, "III": 4, "IV": 5, "V": 7, "bVI": 8, "VI": 9, "bVII": 10}
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "blues": (0, 3, 5, 6, 7, 10)}
@@ -204,7 +205,7 @@ def _record(y, cutoff, reverb, swell, sr, rng):
     return np.tanh(y) + 10 ** rng.uniform(-3.5, -2.3) * rng.standard_normal(y.size, dtype=np.float32)
 
 
-def compose(genre, number, *, seed=0, sr=22050, seconds=30.0):
+def compose(genre: str, number: int, *, seed: int = 0, sr: int = 22050, seconds: float = 30.0) -> np.ndarray:
     """Compose one track; the same arguments give the same track.
 
     Parameters
@@ -225,11 +226,15 @@ def compose(genre, number, *, seed=0, sr=22050, seconds=30.0):
 
     Raises
     ------
-    ValueError
+    ParameterError
         If an argument is out of range or the track would have no sample.
     """
-    if genre not in GENRES or not (8000 <= sr <= 192000 and 0 < seconds <= 3600 and round(seconds * sr)):
-        raise ValueError(f"no track can be made of genre={genre!r}, sr={sr} and seconds={seconds}")
+    if genre not in GENRES:
+        raise ParameterError("genre", genre, f"one of {', '.join(GENRES)}")
+    if not 8000 <= sr <= 192000:
+        raise ParameterError("sr", sr, "from 8000 to 192000 Hz")
+    if not (0 < seconds <= 3600 and round(seconds * sr)):
+        raise ParameterError("seconds", seconds, "from one sample to 3600 s")
     rng = np.random.default_rng([seed, GENRES.index(genre), number])
     slow, fast, swing, cutoff, reverb, swell, kits, players, songs = STYLES[genre]
     guest = STYLES[rng.choice(GENRES)]
@@ -239,7 +244,7 @@ def compose(genre, number, *, seed=0, sr=22050, seconds=30.0):
     parts += [rng.choice(guest[7].split())] if rng.random() < BORROW else []
     scale, *chords = rng.choice(songs.split(" | ")).split()
     key, tuning = int(rng.integers(12)), rng.normal(0, 0.1)
-    chords = [re.fullmatch(r"(b?[IV]+)(.*)", chord).groups() for chord in chords]
+    chords = [re.findall(r"^(b?[IV]+)(.*)$", chord)[0] for chord in chords]
     harmony = [[key + DEGREES[degree] + tone for tone in CHORDS[kind]] for degree, kind in chords]
     scale = [(key + tone) % 12 for tone in SCALES[scale]]
     beat, lead, swing = 60 / rng.uniform(slow, fast), rng.uniform(0.5, 3), swing + rng.uniform(0, 0.03)
@@ -250,14 +255,14 @@ def compose(genre, number, *, seed=0, sr=22050, seconds=30.0):
     band.append(_drum_along(rng.choice(kits.split()), times, sr, rng))
     y = np.zeros(round((seconds + lead) * sr), np.float32)
     for second, sound, level in (note for player in band for note in player):
-        start = max(0, round((second + rng.normal(0, 0.004)) * sr))  # as exactly as a good player would
+        start = max(0, round((second + rng.normal(0, 0.004)) * sr))  # the timing of a good player
         sound = sound[: max(0, y.size - start)]
         y[start : start + sound.size] += level * rng.uniform(0.8, 1) * sound
     y = _record(y, cutoff, reverb, swell, sr, rng)[-round(seconds * sr) :]
     return (rng.uniform(0.45, 0.95) / np.abs(y).max() * y).astype(np.float32)
 
 
-def _write(path, number, seed, sr, seconds):
+def _write(path: Path, number: int, seed: int, sr: int, seconds: float) -> None:
     import soundfile
 
     y = compose(path.parent.name, number, seed=seed, sr=sr, seconds=seconds)
@@ -266,33 +271,37 @@ def _write(path, number, seed, sr, seconds):
 
 
 @command
-def main(argv=None):
-    """Write made-up tracks of ten genres as <folder>/<genre>/<genre>.00000.wav and so on."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write synthetic tracks of ten genres as <folder>/<genre>/<genre>.00000.wav and so on."""
     example = "example: python -m render.demo genres/ --tracks 5"
     parser = argparse.ArgumentParser("python -m render.demo", description=main.__doc__, epilog=example)
-    parser.add_argument("folder", type=Path, help="where to put the genres; files already there are kept")
+    parser.add_argument("folder", type=Path, help="where to write the genre folders; files that exist are kept")
     parser.add_argument("--tracks", type=int, default=20, help="tracks a genre (default: 20)")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a track (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other music (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other music (default: 0)")
     parser.add_argument("--sr", type=int, default=22050, help="sampling rate in Hz (default: 22050)")
     parser.add_argument("--jobs", type=int, default=-1, help="processes (default: -1, one a core)")
     args = parser.parse_args(argv)
     limits = {"tracks": (1, 100000), "seconds": (0.001, 3600), "seed": (0, 2**63), "sr": (8000, 192000)}
     for name, (low, high) in {**limits, "jobs": (-1, 1024)}.items():
         if not low <= getattr(args, name) <= high:
-            raise MelvisionError(f"--{name} is {getattr(args, name)}: give {low} to {high}")
+            raise ParameterError(name, getattr(args, name), f"from {low} to {high}")
     import joblib
 
-    wanted = [(args.folder / name / f"{name}.{i:05d}.wav", i) for name in GENRES for i in range(args.tracks)]
+    all_tracks = [(args.folder / name / f"{name}.{i:05d}.wav", i) for name in GENRES for i in range(args.tracks)]
     try:
-        missing = [(path, i) for path, i in wanted if not path.exists()]
+        missing = [(path, i) for path, i in all_tracks if not path.exists()]
         jobs = max(1, min(joblib.effective_n_jobs(args.jobs or -1), len(missing)))
         tasks = (joblib.delayed(_write)(path, i, args.seed, args.sr, args.seconds) for path, i in missing)
         done = joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
         written = sum(1 for _ in progress(done, total=len(missing), desc="composing", unit="track"))
     except OSError as error:
-        raise MelvisionError(f"cannot write in {args.folder}: {error}; free space or name another") from error
-    print(f"{args.folder}: {written} tracks written, {len(wanted) - written} were there; all synthetic, not real music")
+        raise MelvisionError(
+            f"{args.folder}: cannot be written ({error}); free space or choose another folder"
+        ) from error
+    print(
+        f"{args.folder}: {written} tracks written, {len(all_tracks) - written} existed; all synthetic, not real music"
+    )
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Errors that a user can mend: each is one line that says where, what was found, what was expected and what to do."""
+"""Errors that a user can fix. Each is one line: the path or parameter, its value, what was expected, what to do."""
 
 
 class MelvisionError(ValueError):
-    """A mistake in what the user gave.
+    """Something that the user gave cannot be used.
 
     Messages are worded for a Python caller: they name parameters. `render.cli.command` prints them without a
     traceback and with exit code 2.

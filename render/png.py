@@ -1,34 +1,38 @@
-"""Levels to PNG and back: one pixel is one Mel band of one frame, and the file says how it was made.
+"""Spectrograms to PNG files and back: one pixel is one Mel band of one frame.
 
-The picture is indexed: people see a colormap, the file holds the level. Row 0 is the highest band.
+The PNG is indexed: people see a colormap, the file holds the level. Row 0 is the highest band. A text chunk says how
+the picture was made.
 """
 
 import functools
 import json
-import warnings
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from render import __version__, atomic
-from render.errors import PictureError
+from render.errors import ParameterError, PictureError
+from render.feature_picture import feature_bands
 from render.settings import Settings
 from render.spectrogram import MAX_PIXELS
-from render.stack import bands_of
 
-#: Keyword of the text chunk that makes a picture one of ours.
+#: Keyword of the text chunk by which our pictures are recognised.
 CHUNK = "melvision"
 
-#: What is opened as a picture. Pillow would hand others to outside programs (EPS to Ghostscript).
+#: The only formats that are opened: Pillow passes some others to outside programs (EPS to Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
-
-# MAX_PIXELS is the stricter bound and an error; Pillow's own warning would only be noise before it.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @functools.cache
-def palette(cmap):
-    """The 256 colours of a matplotlib colormap.
+def palette(cmap: str) -> np.ndarray:
+    """Return the 256 colours of a matplotlib colormap.
+
+    Parameters
+    ----------
+    cmap : str
+        Its name.
 
     Returns
     -------
@@ -37,21 +41,21 @@ def palette(cmap):
 
     Raises
     ------
-    ValueError
-        When matplotlib knows no such colormap.
+    ParameterError
+        When matplotlib has no such colormap.
     """
     import matplotlib
 
     if cmap not in matplotlib.colormaps:
-        raise ValueError(f"--cmap {cmap}: not a colormap of matplotlib; magma, viridis and inferno are good ones")
+        raise ParameterError("cmap", cmap, "a colormap of matplotlib, such as magma, viridis or inferno")
     # Rounded here, not by `bytes=True`: its rounding has changed between matplotlib's releases.
     colours = np.rint(matplotlib.colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
     colours.flags.writeable = False
     return colours
 
 
-def quantise(S_db, *, vmin, vmax):
-    """Decibels to levels.
+def quantise(S_db: np.ndarray, *, vmin: float | np.ndarray, vmax: float | np.ndarray) -> np.ndarray:
+    """Convert decibels to levels.
 
     Parameters
     ----------
@@ -63,21 +67,21 @@ def quantise(S_db, *, vmin, vmax):
     Returns
     -------
     levels : np.ndarray, same shape, uint8
-        The nearest level: at most ``(vmax - vmin) / 510`` dB off.
+        The nearest level; the error is at most ``(vmax - vmin) / 510`` dB.
     """
-    vmin, scale = np.float32(vmin), np.float32(255 / (vmax - vmin))
+    low, scale = np.float32(vmin), np.float32(255 / (vmax - vmin))
     levels = np.empty(S_db.shape, np.uint8)
-    for start in range(0, S_db.shape[-1], 1 << 16):  # a long track not all at once, for its memory
+    for start in range(0, S_db.shape[-1], 1 << 16):  # in pieces, so that a long track needs little memory
         columns = slice(start, start + (1 << 16))
-        scaled = S_db[..., columns] - vmin
+        scaled = S_db[..., columns] - low
         scaled *= scale
         np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
         levels[..., columns] = scaled
     return levels
 
 
-def quantise_rows(values, about):
-    """Values to levels, each band of rows by its own range where a picture has bands.
+def quantise_rows(values: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+    """Convert values to levels; in a feature picture each band of rows has its own range.
 
     Parameters
     ----------
@@ -94,8 +98,8 @@ def quantise_rows(values, about):
     return quantise(values, vmin=vmin, vmax=vmax)
 
 
-def _row_ranges(about, n_rows):
-    """The values of levels 0 and 255: two numbers, or two columns (n_rows, 1) where there are bands."""
+def _row_ranges(about: dict[str, Any], n_rows: int) -> tuple:
+    """Return the values of levels 0 and 255: two numbers, or two columns (n_rows, 1) where there are bands."""
     if "bands" not in about:
         return float(about["vmin"]), float(about["vmax"])
     rows = [band["rows"] for band in about["bands"]]
@@ -104,13 +108,13 @@ def _row_ranges(about, n_rows):
     return tuple(np.repeat([float(band[end]) for band in about["bands"]], rows)[:, None] for end in ("vmin", "vmax"))
 
 
-def describe(settings, source, cmap):
-    """What the text chunk of a picture says, as a JSON-able dict.
+def describe(settings: Settings, source: dict[str, Any], cmap: str) -> dict[str, Any]:
+    """Return what the text chunk of a picture says, as a dict ready for JSON.
 
     Parameters
     ----------
     settings : Settings
-        How it was drawn.
+        How the picture is made.
     source : dict
         The audio file's ``name``, ``size`` in bytes and content ``hash``.
     cmap : str
@@ -118,18 +122,18 @@ def describe(settings, source, cmap):
     """
     about = {"version": __version__, **settings.to_dict(), "cmap": cmap, "source": source}
     about |= {"vmin": -settings.top_db, "vmax": 0.0}
-    return about | ({"bands": bands_of(settings)} if settings.kind == "features" else {})
+    return about | ({"bands": feature_bands(settings)} if settings.kind == "features" else {})
 
 
-def write(path, values, about, *, colours):
-    """Write one picture, whole or not at all.
+def write(path: str | Path, values: np.ndarray, about: dict[str, Any], *, colours: np.ndarray) -> None:
+    """Write one picture atomically.
 
     Parameters
     ----------
-    path : Path
-        Where to; an existing file is replaced.
+    path : str or Path
+        PNG to write; an existing file is replaced.
     values : np.ndarray, shape (n_rows, n_frames), float32
-        S_db, or what `stack.feature_stack` gives; row 0 is the lowest band.
+        S_db, or what `feature_picture.feature_values` returns; row 0 is the lowest band.
     about : dict
         From `describe`.
     colours : np.ndarray, shape (256, 3), uint8
@@ -137,27 +141,32 @@ def write(path, values, about, *, colours):
     """
     levels = quantise_rows(values, about)
     image = Image.fromarray(np.ascontiguousarray(levels[::-1]), "L")
-    image.putpalette(colours.tobytes())  # turns "L" into "P", indices as they are
+    image.putpalette(colours.tobytes())  # turns mode "L" into "P" and keeps the indices
     text = PngImagePlugin.PngInfo()
-    # ASCII JSON: names of any script, and even bytes that are no text at all, survive as escapes.
+    # JSON in ASCII: names in any script, and even bytes that are not valid text, survive as escapes.
     text.add_text(CHUNK, json.dumps(about, sort_keys=True))
     with atomic.replacing(path) as file:
-        # On noisy pictures like these level 1 is quicker than the default and no larger.
+        # For noisy pictures like these, level 1 is faster than the default and the file no larger.
         image.save(file, "PNG", pnginfo=text, compress_level=1)
 
 
-def open_picture(path):
-    """Open a picture without decoding its pixels, refusing what would harm.
+def open_picture(path: str | Path | IO[bytes]) -> Image.Image:
+    """Open a picture without decoding its pixels; one that is too large to be decoded safely is refused.
+
+    Parameters
+    ----------
+    path : str, Path or binary file
+        The picture.
 
     Returns
     -------
     image : PIL.Image.Image
-        Its pixels are not read yet. Close it, or use it in a ``with``.
+        Its pixels are not read yet. Close it, or use it in a ``with`` block.
 
     Raises
     ------
     PictureError
-        When it is missing, no picture, or too large to decode safely.
+        When it is missing, not a picture, or has over `MAX_PIXELS` pixels.
     """
     try:
         image = Image.open(path, formats=FORMATS)
@@ -165,7 +174,7 @@ def open_picture(path):
         raise PictureError(f"is too large to decode safely (over {MAX_PIXELS} pixels)") from None
     except FileNotFoundError:
         raise PictureError("is missing") from None
-    except Exception as error:  # Pillow's parsers raise many kinds on damaged files
+    except Exception as error:  # Pillow's parsers raise many kinds of exception on damaged files
         reason = "unknown format or damaged" if isinstance(error, Image.UnidentifiedImageError) else error
         raise PictureError(f"cannot be read as a picture ({reason})") from None
     if image.width * image.height > MAX_PIXELS:
@@ -175,8 +184,8 @@ def open_picture(path):
     return image
 
 
-def read_about(image):
-    """What an open picture says of how it was made.
+def read_about(image: Image.Image) -> dict[str, Any] | None:
+    """Return what the text chunk of an open picture says; see `describe`.
 
     Parameters
     ----------
@@ -186,7 +195,7 @@ def read_about(image):
     Returns
     -------
     about : dict or None
-        As `describe` made it; None where the picture is not ours or its chunk is damaged.
+        As `describe` returned it; None if the picture is not ours or its chunk is damaged.
     """
     text = image.info.get(CHUNK)
     if not isinstance(text, str):
@@ -202,7 +211,7 @@ def read_about(image):
     return about if good else None
 
 
-def read(path):
+def read(path: str | Path | IO[bytes]) -> tuple[np.ndarray, dict[str, Any]]:
     """Read one of our pictures back.
 
     Parameters
@@ -214,7 +223,7 @@ def read(path):
     -------
     values : np.ndarray, shape (n_rows, n_frames), float32
         Row 0 is the lowest band; within half a level of what was written (0.16 dB for 80 dB).
-        Features come band by band as ``about["bands"]`` names them.
+        The rows of a feature picture are those of ``about["bands"]``.
     about : dict
         The settings and the source, as `describe` made them.
 
@@ -227,8 +236,8 @@ def read(path):
         about = read_about(image)
         if about is None or image.mode != "P":
             figure = about is not None and about["style"] == "figure"
-            told = "is a figure for people" if figure else "was not written by melvision"
-            raise PictureError(f"{told}: no levels to read back")
+            reason = "is a figure for people" if figure else "was not written by melvision"
+            raise PictureError(f"{reason}: it holds no levels to read back")
         try:
             levels = np.asarray(image)[::-1]
         except Exception as error:

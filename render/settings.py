@@ -1,27 +1,31 @@
-"""How audio becomes a picture: every setting, its default and its range."""
+"""The settings of a picture: defaults and ranges."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-#: Windows offered, by scipy's names.
+from render.errors import ParameterError
+
+#: Windows that can be chosen, by their names in scipy.
 WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar", "cosine", "nuttall", "triang")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How audio becomes a picture. Every field is a flag of ``python -m render``.
+    """How a picture is made from audio. Every field is a flag of ``python -m render``.
 
     Attributes
     ----------
     kind : str
-        ``"mel"``, or ``"features"``: see `stack`.
+        ``"mel"``, or ``"features"``: see `feature_picture`.
     style : str
-        ``"pixels"``, one a band and frame, or ``"figure"``: with axes, for people; see `figure`.
+        ``"pixels"``: one pixel a band and frame; or ``"figure"``: with axes, for people; see `figure`.
     sr : int, in Hz
         Audio is resampled to this rate.
     n_fft : int
-        Samples transformed a frame.
+        Length of the FFT in samples.
     hop_length : int
-        Samples between frames.
+        Samples from one frame to the next.
     win_length : int or None
         Length of the window, padded with zeros to `n_fft`; None is `n_fft`.
     window : str
@@ -31,23 +35,22 @@ class Settings:
     fmin, fmax : float, in Hz
         Lowest and highest frequency; `fmax` None means ``sr / 2``.
     htk : bool
-        HTK's Mel scale in place of Slaney's.
+        Use HTK's Mel scale instead of Slaney's.
     power : float
         Exponent of the magnitude: 2 for power, 1 for amplitude.
     ref : float or "max"
-        What 0 dB is: the track's own peak, or a fixed value of the Mel spectrogram; what is above
-        that is clipped.
+        The value that becomes 0 dB: "max" is the track's own peak; values above a fixed one are clipped.
     top_db : float, in dB
-        Range kept below `ref`.
+        Dynamic range below `ref`; what is quieter is clipped.
     offset : float, in seconds
-        Where in the track to begin.
+        Where in the track the picture starts.
     duration : float, in seconds, or None
-        How much of it to take; None is all.
+        Length of the part that is drawn; None draws all.
 
     Raises
     ------
-    ValueError
-        When a value is out of its range; the message names the flag.
+    ParameterError
+        When a value is out of its range or of another type.
     """
 
     kind: str = "mel"
@@ -67,25 +70,26 @@ class Settings:
     offset: float = 0.0
     duration: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("sr", "n_fft", "hop_length", "win_length", "n_mels"):
             if type(getattr(self, name)) is not int and (name, self.win_length) != ("win_length", None):
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected a whole number")
+                raise ParameterError(name, getattr(self, name), "a whole number")
         nyquist = self.sr / 2
         fmax = nyquist if self.fmax is None else self.fmax
+        ref: Any = 1.0 if self.ref == "max" else self.ref
         features = self.kind == "features"
         rules = [
             ("kind", self.kind in ("mel", "features"), "mel or features"),
             ("style", self.style in ("pixels", "figure"), "pixels or figure"),
-            ("sr", self.sr >= 16000 or not features, "16000 Hz or more with --kind features"),
-            ("n_mels", self.n_mels >= 20 or not features, "20 or more with --kind features"),
+            ("sr", self.sr >= 16000 or not features, "16000 Hz or more for kind features"),
+            ("n_mels", self.n_mels >= 20 or not features, "20 or more for kind features"),
             ("sr", 1000 <= self.sr <= 768000, "from 1000 to 768000 Hz"),
             ("n_fft", 16 <= self.n_fft <= 1 << 20, "from 16 to 1048576 samples"),
             ("hop_length", 1 <= self.hop_length <= self.n_fft, f"from 1 to n_fft ({self.n_fft})"),
             ("win_length", self.win_length is None or 2 <= self.win_length <= self.n_fft, f"from 2 to {self.n_fft}"),
             ("window", self.window in WINDOWS, f"one of {', '.join(WINDOWS)}"),
             ("power", 0.1 <= self.power <= 4, "from 0.1 to 4"),
-            ("ref", self.ref == "max" or (type(self.ref) in (int, float) and 0 < self.ref < 1e30), "max, or above 0"),
+            ("ref", type(ref) in (int, float) and 0 < ref < 1e30, "max, or above 0"),
             ("n_mels", 1 <= self.n_mels <= 2048, "from 1 to 2048"),
             ("fmax", 0 < fmax <= nyquist, f"from above 0 to sr / 2 ({nyquist:g} Hz)"),
             ("fmin", 0 <= self.fmin < fmax, f"from 0 to below fmax ({fmax:g} Hz)"),
@@ -95,20 +99,19 @@ class Settings:
         ]
         for name, good, expected in rules:
             if not good:  # also NaN, which compares false with everything
-                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected {expected}")
+                raise ParameterError(name, getattr(self, name), expected)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings as a JSON-able dict, as a picture's text chunk holds them."""
-        return dict(vars(self))  # asdict copies values deeply, 30 times as slow; these are plain
+        return dict(vars(self))  # dataclasses.asdict makes deep copies and takes 30 times as long
 
     @classmethod
-    def from_dict(cls, values):
-        """Return the settings a picture's text chunk tells; keys that are no setting are passed over.
+    def from_dict(cls, values: Mapping[str, Any]) -> "Settings":
+        """Return the settings in a picture's text chunk; keys that are no setting are ignored.
 
         Raises
         ------
-        ValueError, TypeError
+        ParameterError, TypeError
             When a value is out of its range or of another type.
         """
-        known = cls.__dataclass_fields__
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})

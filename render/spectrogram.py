@@ -1,24 +1,27 @@
-"""Audio to Mel spectrogram: what `librosa.feature.melspectrogram` and `power_to_db` give, streamed.
+"""Audio to Mel spectrogram, with the values of `librosa.feature.melspectrogram` and `power_to_db`, streamed.
 
-librosa itself is not imported here: that costs over a second in every worker. The tests hold this
-module to librosa's values.
+librosa is not imported here, because that takes over a second in every worker. The tests compare this module
+with librosa.
 """
 
 import functools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from render.errors import AudioError
 from render.settings import Settings
 
-#: Frames transformed at a time: a block of this many stays in the processor's cache.
+#: Frames transformed at a time: so many stay in the CPU's cache.
 BLOCK_FRAMES = 128
-#: Frames kept together until the track ends.
+#: Frames of each array in which the result is collected.
 CHUNK_FRAMES = 8192
 #: Bands multiplied at a time. Mel filters are narrow, so a few bands need few of the FFT's bins.
 BLOCK_BANDS = 16
-#: The largest picture drawn or read, in pixels: 3.4 hours at the default settings. Without a bound a small
-#: hostile file (hours of silence compress to nothing) would take all memory.
+#: The largest picture drawn or read, in pixels: 3.4 hours at the default settings. Without a limit a small
+#: malicious file would take all memory, because hours of silence compress to almost nothing.
 MAX_PIXELS = 1 << 26
 #: Slaney's Mel scale: 200/3 Hz a Mel up to 1 kHz (Mel 15), then 27 Mels for each factor of 6.4.
 STEP, CORNER, LOG_STEP = 200.0 / 3, 1000.0, math.log(6.4) / 27
@@ -26,32 +29,47 @@ STEP, CORNER, LOG_STEP = 200.0 / 3, 1000.0, math.log(6.4) / 27
 AMIN = 1e-10
 
 
-def hz_to_mel(hz, *, htk=False):
-    """Hertz to Mels: Slaney's scale (linear to 1 kHz, logarithmic above), or HTK's.
+def hz_to_mel(hz: float, *, htk: bool = False) -> float:
+    """Convert hertz to Mels, on Slaney's scale (linear up to 1 kHz, logarithmic above) or HTK's.
 
     Parameters
     ----------
     hz : float, in Hz
         0 or more.
     htk : bool
-        O'Shaughnessy's formula (1987), ``2595 log10(1 + f / 700)``.
+        Use HTK's scale, O'Shaughnessy's formula (1987): ``2595 log10(1 + f / 700)``.
     """
     if htk:
         return 2595.0 * math.log10(1.0 + hz / 700.0)
     return hz / STEP if hz < CORNER else CORNER / STEP + math.log(hz / CORNER) / LOG_STEP
 
 
-def mel_to_hz(mels, *, htk=False):
-    """Mels to hertz, the inverse of `hz_to_mel`: an array for an array."""
+def mel_to_hz(mels: float | np.ndarray, *, htk: bool = False) -> np.ndarray:
+    """Convert Mels to hertz: the inverse of `hz_to_mel`.
+
+    Parameters
+    ----------
+    mels : float or np.ndarray, in Mels
+        0 or more.
+    htk : bool
+        Use HTK's scale.
+    """
     if htk:
-        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+        return np.asarray(700.0 * (10.0 ** (mels / 2595.0) - 1.0))
     return np.where(mels < CORNER / STEP, mels * STEP, CORNER * np.exp(LOG_STEP * (mels - CORNER / STEP)))
 
 
-def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
-    """Triangular Mel filters, as `librosa.filters.mel` makes them.
+def mel_filters(
+    *, sr: int, n_fft: int, n_mels: int, fmin: float = 0.0, fmax: float | None = None, htk: bool = False
+) -> np.ndarray:
+    """Return triangular Mel filters, as `librosa.filters.mel` does.
 
-    After Slaney's Auditory Toolbox (1998): triangles even in Mels, each normalised to unit area.
+    After Slaney's Auditory Toolbox (1998): triangles evenly spaced in Mels, each normalised to unit area.
+
+    Parameters
+    ----------
+    sr, n_fft, n_mels, fmin, fmax, htk
+        As in `Settings`.
 
     Returns
     -------
@@ -69,8 +87,8 @@ def mel_filters(*, sr, n_fft, n_mels, fmin=0.0, fmax=None, htk=False):
 
 
 @functools.lru_cache(maxsize=4)
-def _banded_filters(sr, n_fft, n_mels, fmin, fmax, htk):
-    """The filters cut into blocks of bands: a list of (bands, bins, weights (n_bins, n_bands))."""
+def _banded_filters(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None, htk: bool) -> list[tuple]:
+    """Cut the filters into blocks of bands: a list of (bands, bins, weights (n_bins, n_bands))."""
     weights = mel_filters(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk)
     blocks = []
     for low in range(0, n_mels, BLOCK_BANDS):
@@ -83,8 +101,8 @@ def _banded_filters(sr, n_fft, n_mels, fmin, fmax, htk):
 
 
 @functools.lru_cache(maxsize=4)
-def _window(name, win_length, n_fft):
-    """A periodic window, centred in `n_fft` samples."""
+def _window(name: str, win_length: int, n_fft: int) -> np.ndarray:
+    """Return a periodic window, centred in `n_fft` samples."""
     if name == "hann":  # without scipy.signal, whose import takes longer than drawing 50 tracks
         values = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
     else:
@@ -95,11 +113,11 @@ def _window(name, win_length, n_fft):
     return np.pad(values, (left, n_fft - win_length - left)).astype(np.float32)
 
 
-def mel_power(blocks, settings):
-    """Mel power spectrogram of a mono signal that comes in pieces.
+def mel_power(blocks: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndarray, int]:
+    """Compute the Mel power spectrogram of a mono signal that arrives in pieces.
 
-    Frames are centred and the signal padded with zeros at both ends, as librosa does. Memory is
-    bounded but for the result itself (about 80 MB an hour at the default settings).
+    Frames are centred and the signal is padded with zeros at both ends, as in librosa. Besides the result
+    (about 80 MB an hour at the default settings) it takes little memory.
 
     Parameters
     ----------
@@ -117,18 +135,19 @@ def mel_power(blocks, settings):
 
     Raises
     ------
-    ValueError
+    AudioError
         When the signal is empty, shorter than one window, too long to draw (`MAX_PIXELS`), or holds
-        NaN or infinity.
+        NaN or infinity; the message says where.
     """
     from scipy import fft
 
     n_fft, hop_length = settings.n_fft, settings.hop_length
     window = _window(settings.window, settings.win_length or n_fft, n_fft)
     filters = _banded_filters(settings.sr, n_fft, settings.n_mels, settings.fmin, settings.fmax, settings.htk)
-    chunks, used = [], CHUNK_FRAMES
+    chunks: list[Any] = []
+    used = CHUNK_FRAMES
 
-    def keep(mel):
+    def collect(mel: np.ndarray) -> None:
         nonlocal used
         while len(mel):
             if used == CHUNK_FRAMES:
@@ -139,21 +158,21 @@ def mel_power(blocks, settings):
             used += len(part)
             mel = mel[len(part) :]
 
-    def transform(y):
-        """Every whole frame of `y`; returns what is left for the next piece."""
+    def transform(y: np.ndarray) -> np.ndarray:
+        """Transform every whole frame of `y`; returns the samples from which the next frame starts."""
         if len(y) < n_fft:
             return y
         frames = np.lib.stride_tricks.sliding_window_view(y, n_fft)[::hop_length]
         for start in range(0, len(frames), BLOCK_FRAMES):
             spectrum = fft.rfft(frames[start : start + BLOCK_FRAMES] * window, overwrite_x=True)
-            with np.errstate(over="ignore", invalid="ignore"):  # `power_to_db` refuses what comes of it
+            with np.errstate(over="ignore", invalid="ignore"):  # `power_to_db` raises an error for the result
                 power = spectrum.real**2 + spectrum.imag**2
             if settings.power != 2:
                 power **= settings.power / 2
             mel = np.empty((len(power), settings.n_mels), np.float32)
             for bands, bins, weights in filters:
                 np.matmul(power[:, bins], weights, out=mel[:, bands])
-            keep(mel)
+            collect(mel)
         return y[len(frames) * hop_length :]
 
     rest = np.zeros(n_fft // 2, np.float32)
@@ -161,69 +180,71 @@ def mel_power(blocks, settings):
     for block in blocks:
         if not np.isfinite(block).all():
             at = n_samples + int(np.flatnonzero(~np.isfinite(block))[0])
-            raise ValueError(f"holds NaN or infinity, first at {at / settings.sr:.3f} s")
+            raise AudioError(f"holds NaN or infinity, first at {at / settings.sr:.3f} s")
         n_samples += len(block)
         if n_samples // hop_length * settings.n_mels > MAX_PIXELS:
             hours = MAX_PIXELS / settings.n_mels * hop_length / settings.sr / 3600
-            raise ValueError(f"is longer than {hours:.1f} hours; draw a part of it with --duration")
-        # The frames that reach back into the piece before come first, and no whole piece is copied.
+            raise AudioError(f"is longer than {hours:.1f} hours; set duration to draw a part of it")
+        # First the frames that began in the piece before; so no whole piece is copied.
         joint = np.concatenate([rest, block[: n_fft - 1]])
         left = transform(joint)
-        taken = len(joint) - len(left)  # where the next frame begins, counted from the start of `rest`
+        taken = len(joint) - len(left)  # where the next frame starts, counted from the start of `rest`
         rest = transform(block[taken - len(rest) :]) if taken >= len(rest) else left
     if n_samples == 0:
-        raise ValueError("holds no samples")
+        raise AudioError("holds no samples")
     if n_samples < n_fft:
-        raise ValueError(
+        raise AudioError(
             f"is {n_samples / settings.sr:.3f} s long, shorter than one window of {n_fft / settings.sr:.3f} s"
         )
-    # An odd window is padded by n_fft // 2 on both sides too.
+    # A window of odd length, too, is padded by n_fft // 2 on both sides.
     transform(np.concatenate([rest, np.zeros(n_fft // 2, np.float32)]))
     S = np.empty(((len(chunks) - 1) * CHUNK_FRAMES + used, settings.n_mels), np.float32)
-    for number in range(len(chunks)):  # each is given back as soon as it is copied: never all of it twice
+    for number in range(len(chunks)):  # each is freed once copied, so that memory never holds everything twice
         S[number * CHUNK_FRAMES :][:CHUNK_FRAMES] = chunks[number][: len(S) - number * CHUNK_FRAMES]
         chunks[number] = None
     return S.T, n_samples
 
 
-def power_to_db(S, *, ref="max", top_db=80.0, overwrite=False):
-    """Decibels below `ref`, as `librosa.power_to_db`.
+def power_to_db(
+    S: np.ndarray, *, ref: float | str = "max", top_db: float = 80.0, overwrite: bool = False
+) -> np.ndarray:
+    """Convert power to decibels below `ref`, as `librosa.power_to_db` does.
 
     Parameters
     ----------
     S : np.ndarray, float32
         Power, non-negative.
     ref : float or "max"
-        The value of 0 dB; "max" is the largest of `S`.
+        The power that becomes 0 dB; "max" is the largest of `S`.
     top_db : float, in dB
-        Values lower than this below `ref` are raised to it, values above `ref` lowered to it.
+        Values are clipped to the range from this far below `ref` up to `ref`.
     overwrite : bool
-        Compute in the memory of `S`, which is lost.
+        Reuse the memory of `S`, whose values are lost.
 
     Returns
     -------
     S_db : np.ndarray, same shape, float32
-        In [-top_db, 0]. All ``-top_db`` where `S` has no peak to refer to (digital silence).
+        In [-top_db, 0]. All values are ``-top_db`` if `S` is digital silence, which has no peak to refer to.
 
     Raises
     ------
-    ValueError
-        When the power is no finite number: samples of 1e19 and more overflow.
+    AudioError
+        When the power is not finite: samples of 1e19 and more overflow.
     """
     peak = float(S.max())
     if not math.isfinite(peak):
-        raise ValueError("holds values too large for sound")
+        raise AudioError("holds values too large for sound")
     if peak <= AMIN:
         return np.full_like(S, -top_db)
     S_db = np.maximum(S, AMIN, out=S if overwrite else None)
     np.log10(S_db, out=S_db)
     S_db *= 10.0
-    S_db -= 10.0 * math.log10(peak if ref == "max" else max(ref, AMIN))
+    S_db -= 10.0 * math.log10(peak if ref == "max" else max(float(ref), AMIN))
     return np.clip(S_db, -top_db, 0, out=S_db)
 
 
-def mel_spectrogram(y, settings=None):
-    """Mel spectrogram of a mono signal, in decibels below its own peak.
+def mel_spectrogram(y: np.ndarray, settings: Settings | None = None) -> np.ndarray:
+    """Compute the Mel spectrogram of a mono signal, in decibels below its own peak.
 
     Parameters
     ----------
@@ -239,7 +260,7 @@ def mel_spectrogram(y, settings=None):
 
     Raises
     ------
-    ValueError
+    AudioError
         If `y` is empty, shorter than one window or holds NaN or infinity; the message says where.
 
     Examples

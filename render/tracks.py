@@ -1,13 +1,12 @@
-"""Find the tracks of a music folder: one folder a genre, audio files at any depth below it."""
+"""The tracks of a music folder: one folder a genre, audio files at any depth below it."""
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from render.audio import AUDIO_ENDINGS
 from render.errors import MelvisionError
-
-PICTURE_ENDINGS = frozenset(".png .jpg .jpeg .bmp .webp .gif .tif .tiff".split())
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Track:
     track_id : str
         File name without its audio ending, such as ``blues.00000``.
     path : Path
-        Where it lies.
+        The file.
     copy : int
         0 for the track itself, else the number of an augmented copy.
     """
@@ -32,15 +31,15 @@ class Track:
     copy: int = 0
 
 
-def walk(folder, above=()):
-    """Yield every file under `folder`, in a stable order, without hidden ones and links that lead back.
+def walk(folder: str | Path, above: Iterable[str | Path] = ()) -> Iterator[Path]:
+    """Yield every file under `folder`, in a stable order, except hidden files and links that lead in circles.
 
     Parameters
     ----------
     folder : str or Path
-        Where to begin.
+        Where to start.
     above : iterable of Path
-        Folders that a link must not lead back to either.
+        Folders above it, which a link must not lead back to either.
     """
     seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -53,8 +52,8 @@ def walk(folder, above=()):
         yield from (Path(here, name) for name in sorted(names) if not name.startswith("."))
 
 
-def find_tracks(root):
-    """Every audio file under the genre folders of `root`.
+def find_tracks(root: str | Path) -> tuple[list[Track], list[str], list[Path]]:
+    """Find every audio file under the genre folders of `root`.
 
     Parameters
     ----------
@@ -68,19 +67,19 @@ def find_tracks(root):
     empty : list of str
         Genre folders that hold no audio file.
     stray : list of Path
-        Audio files that lie in `root` itself, outside any genre.
+        Audio files in `root` itself, outside any genre.
 
     Raises
     ------
     MelvisionError
-        When `root` is missing, no folder, or holds no track; the message says what was found.
+        When `root` is missing, is not a folder, or holds no track; the message says what it holds instead.
     """
     root = Path(root)
     if not root.is_dir():
-        found = "it is a file" if root.exists() else "there is no such folder"
+        problem = "is a file" if root.exists() else "no such folder"
         if root.suffix.lower() in PICTURE_ENDINGS:
-            found += " (a picture; vision.predict takes those)"
-        raise MelvisionError(f"{root}: {found}; expected a folder of genre folders, genres/<genre>/<track>.wav")
+            problem += " (a picture; python -m vision.predict reads those)"
+        raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, genres/<genre>/<track>.wav")
     tracks, empty, stray, pictures = [], [], [], 0
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
@@ -90,24 +89,24 @@ def find_tracks(root):
                 stray.append(entry)
             continue
         files = list(walk(entry, above=[root]))
-        found = [Track(entry.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
+        tracks_here = [Track(entry.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
         pictures += sum(path.suffix.lower() in PICTURE_ENDINGS for path in files)
-        tracks += found
-        if not found:
+        tracks += tracks_here
+        if not tracks_here:
             empty.append(entry.name)
     if not tracks:
         if pictures:
             raise MelvisionError(
-                f"{root}: holds {pictures} pictures and no audio; render draws pictures from audio. "
+                f"{root}: holds {pictures} pictures and no audio. "
                 f"To train on these pictures: python -m vision.split {root}, then python -m vision.train"
             )
         if stray:
             raise MelvisionError(
-                f"{root}: {len(stray)} audio files lie in it, but no genre folders; "
+                f"{root}: holds {len(stray)} audio files but no genre folders; "
                 f"expected one folder a genre, such as {root / 'blues' / stray[0].name}"
             )
         raise MelvisionError(
-            f"{root}: no audio file in it; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)"
+            f"{root}: holds no audio file; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)"
         )
     return tracks, empty, stray
 

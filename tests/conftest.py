@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from render.child import THREADS
+from render.worker_process import THREADS
 
 # Before numpy and torch are imported: threads that wait for each other make tests many times slower where others
 # compute as well, such as the tests in another process.

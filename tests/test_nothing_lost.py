@@ -1,4 +1,4 @@
-"""Accidents in the middle of `python -m render`: what is finished stays, what is not is told, none is half."""
+"""Accidents during `python -m render`: finished pictures stay, failures are listed, no picture is half written."""
 
 import os
 import resource
@@ -18,7 +18,10 @@ from render import png
 ROOT = Path(__file__).parents[1]
 SR = 22050
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and mounts as Linux has them")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and mounts as Linux has them"),
+]
 
 
 def put(path, seconds=0.3, seed=0):
@@ -47,11 +50,11 @@ def start(folder, *flags, **kwargs):
 def finish(process, seconds=60):
     """Returns the exit code, what it printed and what it complained of, line by line."""
     try:
-        told, complaints = process.communicate(timeout=seconds)
+        printed, complaints = process.communicate(timeout=seconds)
     finally:
         process.kill()
     assert "Traceback" not in complaints, complaints
-    return process.returncode, told, complaints.splitlines()
+    return process.returncode, printed, complaints.splitlines()
 
 
 def render(folder, *flags, **kwargs):
@@ -60,10 +63,10 @@ def render(folder, *flags, **kwargs):
 
 def pictures(out):
     """Names of all pictures, each of which must be whole."""
-    found = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
-    for name in found:
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+    for name in names:
         png.read(out / name)
-    return found
+    return names
 
 
 def hidden(out):
@@ -82,16 +85,16 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_run_does_the_rest(tmp_path, 
     process = start(tmp_path, f"-j{jobs}")
     wait_for_pictures(process, tmp_path / "out", 5)
     process.send_signal(signal.SIGINT)
-    code, told, complaints = finish(process)
-    assert (code, told, complaints) == (130, "", ["interrupted; what was finished is kept"])
+    code, printed, complaints = finish(process)
+    assert (code, printed, complaints) == (130, "", ["interrupted; what was finished is kept"])
     done = pictures(tmp_path / "out")
     assert 5 <= len(done) < n
     assert hidden(tmp_path / "out") == []
     time.sleep(0.3)
     assert pictures(tmp_path / "out") == done, "a worker went on"
-    code, told, complaints = render(tmp_path)
+    code, printed, complaints = render(tmp_path)
     assert (code, complaints) == (0, [])
-    assert told.startswith(f"{n} tracks: {n - len(done)} drawn, {len(done)} fresh already, 0 failed")
+    assert printed.startswith(f"{n} tracks: {n - len(done)} drawn, {len(done)} fresh already, 0 failed")
     assert len(pictures(tmp_path / "out")) == n
 
 
@@ -108,9 +111,9 @@ def test_pictures_that_grow_too_large_are_listed_and_leave_nothing(tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
 
-    code, told, complaints = render(tmp_path, "--top-db", "60", preexec_fn=limit)
+    code, printed, complaints = render(tmp_path, "--top-db", "60", preexec_fn=limit)
     assert code == 1
-    assert told.startswith("8 tracks: 4 drawn, 0 fresh already, 4 failed")
+    assert printed.startswith("8 tracks: 4 drawn, 0 fresh already, 4 failed")
     assert len(complaints) == 4
     for number, line in enumerate(complaints):
         assert line.startswith(f"failed: {tmp_path}/genres/g/large {number}.wav: File too large")
@@ -143,20 +146,20 @@ def disk(tmp_path):
 
 def test_a_full_disk_is_listed_track_by_track_and_room_makes_it_whole(tmp_path, disk):
     n = put_many(tmp_path / "genres", 24)
-    code, told, complaints = render(tmp_path)
+    code, printed, complaints = render(tmp_path)
     assert code == 1
     done = pictures(tmp_path / "out")
     assert 2 <= len(done) < n
-    assert told.startswith(f"{n} tracks: {len(done)} drawn, 0 fresh already, {n - len(done)} failed")
+    assert printed.startswith(f"{n} tracks: {len(done)} drawn, 0 fresh already, {n - len(done)} failed")
     assert len(complaints) == n - len(done)
     failed = {f"{name}" for name in (Path(line.split(": ")[1]).stem for line in complaints)}
     assert failed == {path.stem for path in (tmp_path / "genres/g").iterdir()} - {Path(name).stem for name in done}
     assert all(": No space left on device" in line for line in complaints)
     assert hidden(tmp_path / "out") == []
     assert disk("size=4m").returncode == 0
-    code, told, complaints = render(tmp_path)
+    code, printed, complaints = render(tmp_path)
     assert (code, complaints) == (0, [])
-    assert told.startswith(f"{n} tracks: {n - len(done)} drawn, {len(done)} fresh already, 0 failed")
+    assert printed.startswith(f"{n} tracks: {n - len(done)} drawn, {len(done)} fresh already, 0 failed")
     assert len(pictures(tmp_path / "out")) == n
 
 
@@ -167,14 +170,14 @@ def test_a_read_only_folder_is_one_line_or_one_a_track(tmp_path, disk):
     assert disk("ro").returncode == 0
     assert render(tmp_path)[:1] == (0,), "nothing to write is no failure"
     put(tmp_path / "genres/g/b.wav", seed=1)
-    code, told, complaints = render(tmp_path)
+    code, printed, complaints = render(tmp_path)
     assert code == 1
-    assert told.startswith("2 tracks: 0 drawn, 1 fresh already, 1 failed")
+    assert printed.startswith("2 tracks: 0 drawn, 1 fresh already, 1 failed")
     (line,) = complaints
     assert line.startswith(f"failed: {tmp_path}/genres/g/b.wav: Read-only file system")
     put(tmp_path / "genres/h/c.wav", seed=2)
-    code, told, complaints = render(tmp_path)
-    assert (code, told) == (2, "")
+    code, printed, complaints = render(tmp_path)
+    assert (code, printed) == (2, "")
     (line,) = complaints
     assert line.startswith(f"error: {tmp_path}/out: cannot be written (Read-only file system)")
     assert (tmp_path / "out/g/a.png").read_bytes() == before
@@ -183,10 +186,10 @@ def test_a_read_only_folder_is_one_line_or_one_a_track(tmp_path, disk):
 def test_two_runs_into_one_folder_get_along(tmp_path):
     n = put_many(tmp_path / "genres", 60)
     runs = [start(tmp_path, "-j1") for _ in range(2)]
-    for code, told, complaints in map(finish, runs):
+    for code, printed, complaints in map(finish, runs):
         assert (code, complaints) == (0, [])
-        assert told.startswith(f"{n} tracks: ")
-        assert ", 0 failed" in told
+        assert printed.startswith(f"{n} tracks: ")
+        assert ", 0 failed" in printed
     assert len(pictures(tmp_path / "out")) == n
     assert hidden(tmp_path / "out") == []
     assert render(tmp_path)[1].startswith(f"{n} tracks: 0 drawn, {n} fresh already")
@@ -199,9 +202,9 @@ def test_a_file_that_vanishes_during_the_run_is_listed(tmp_path):
     wait_for_pictures(process, tmp_path / "out", 1)
     last = tmp_path / f"genres/g/{n - 1:03}.wav"
     last.unlink()
-    code, told, complaints = finish(process)
+    code, printed, complaints = finish(process)
     assert code == 1
-    assert told.startswith(f"{n} tracks: {n - 1} drawn, 0 fresh already, 1 failed")
+    assert printed.startswith(f"{n} tracks: {n - 1} drawn, 0 fresh already, 1 failed")
     assert complaints == [f"failed: {last}: No such file or directory: {last}"]
     assert len(pictures(tmp_path / "out")) == n - 1
 
@@ -220,12 +223,12 @@ def test_a_file_still_being_written_is_listed_and_drawn_by_the_next_run(tmp_path
     writer = threading.Thread(target=grow)
     writer.start()
     try:
-        code, told, complaints = render(tmp_path)
+        code, printed, complaints = render(tmp_path)
     finally:
         stop.set()
         writer.join()
     assert code == 1
-    assert told.startswith("2 tracks: 1 drawn, 0 fresh already, 1 failed")
+    assert printed.startswith("2 tracks: 1 drawn, 0 fresh already, 1 failed")
     assert complaints == [f"failed: {growing}: changed while it was read; run again once it is written"]
     assert pictures(tmp_path / "out") == ["g/whole.png"]
     assert render(tmp_path)[1].startswith("2 tracks: 1 drawn, 1 fresh already, 0 failed")
@@ -234,16 +237,16 @@ def test_a_file_still_being_written_is_listed_and_drawn_by_the_next_run(tmp_path
 NAMES = [*"two  spaces |new\nline|\U0001f3b5|e\u0301|-n|'\"$(x)".split("|"), os.fsdecode(b"\xff\xfe"), "a" * 240]
 
 
-def test_any_name_is_drawn_once_and_told_in_one_line(tmp_path):
+def test_any_name_is_drawn_once_and_reported_in_one_line(tmp_path):
     for number, name in enumerate(NAMES):
         put(tmp_path / "genres" / f"g{name[:20]}" / f"{name}.wav", seed=number)
         bad = tmp_path / "genres" / f"g{name[:20]}" / f"{name[:200]} bad.wav"
         bad.write_bytes(b"no audio at all")
     n = len(NAMES)
     for status in f"{n} drawn, 0 fresh", f"0 drawn, {n} fresh":
-        code, told, complaints = render(tmp_path)
+        code, printed, complaints = render(tmp_path)
         assert code == 1
-        assert told.startswith(f"{2 * n} tracks: {status} already, {n} failed")
+        assert printed.startswith(f"{2 * n} tracks: {status} already, {n} failed")
         assert len(complaints) == n
         assert all(line.startswith("failed: ") and "cannot be decoded" in line for line in complaints)
     assert pictures(tmp_path / "out") == sorted(f"g{name[:20]}/{name}.png" for name in NAMES)
@@ -260,9 +263,9 @@ def test_links_in_circles_and_pipes_end(tmp_path):
     (genres / "g/one.wav").symlink_to("other.wav")
     (genres / "g/other.wav").symlink_to("one.wav")
     os.mkfifo(genres / "g/pipe.wav")
-    code, told, complaints = finish(start(tmp_path))
+    code, printed, complaints = finish(start(tmp_path))
     assert code == 1
-    assert told.startswith("4 tracks: 1 drawn, 0 fresh already, 3 failed")
+    assert printed.startswith("4 tracks: 1 drawn, 0 fresh already, 3 failed")
     names = [Path(line.split(": ")[1]).name for line in complaints]
     assert names == ["one.wav", "other.wav", "pipe.wav"]
     assert pictures(tmp_path / "out") == ["g/a.png"]

@@ -265,7 +265,7 @@ REFUSED = [
     (set_spec(window=float("nan")), "its spec is damaged (window)"),
     (set_spec(drawn=["a"]), "its spec is damaged"),
     (set_spec(frames=[{"size": 1}]), "its spec is damaged"),
-    (set_spec(render={"sr": 1}), "its spec is damaged (--sr"),
+    (set_spec(render={"sr": 1}), "its spec is damaged (sr=1"),
     (set_spec(size=64), "its graph does not fit its spec"),
     (set_spec(size=1 << 40), "its spec is damaged (size)"),
     (set_spec(classes=["one"]), "not a row of genres"),

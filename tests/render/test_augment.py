@@ -22,14 +22,14 @@ def test_the_draw_is_repeatable_and_in_range():
 
 
 @pytest.mark.parametrize(("semitones", "rate"), [(2.0, 0.8), (-2.0, 1.25), (0.0, 1.1), (1.5, 1.0)])
-def test_pitch_and_length_change_as_told(semitones, rate):
+def test_pitch_and_length_change_as_drawn(semitones, rate):
     sr = 22050
     y = np.sin(2 * np.pi * 440 * np.arange(2 * sr) / sr).astype(np.float32)
     changed = change_audio(y, sr=sr, semitones=semitones, rate=rate)
     assert len(changed) == pytest.approx(len(y) / rate, rel=0.02)
     spectrum = np.abs(np.fft.rfft(changed * np.hanning(len(changed))))
-    found = spectrum.argmax() * sr / len(changed)
-    assert found == pytest.approx(440 * 2 ** (semitones / 12), rel=0.005)
+    peak = spectrum.argmax() * sr / len(changed)
+    assert peak == pytest.approx(440 * 2 ** (semitones / 12), rel=0.005)
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def genres(tmp_path):
     return tmp_path / "genres"
 
 
+@pytest.mark.slow
 def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, capsys, request):
     images, data = tmp_path / "images", tmp_path / "data"
     assert main([str(genres), "-o", str(images), "--augment", "2"]) == 0
@@ -76,7 +77,7 @@ def test_copies_are_drawn_kept_fresh_and_used_in_train_only(genres, tmp_path, ca
 def test_a_bad_track_fails_with_its_copies(genres, tmp_path, capsys, draw_here):
     (genres / "low" / "bad.wav").write_bytes(b"nothing")
     assert main([str(genres), "-o", str(tmp_path / "images"), "--augment", "1"]) == 1
-    told = capsys.readouterr()
-    assert "bad.wav: cannot be decoded" in told.err
-    assert "bad.wav (copy 1): cannot be decoded" in told.err
+    captured = capsys.readouterr()
+    assert "bad.wav: cannot be decoded" in captured.err
+    assert "bad.wav (copy 1): cannot be decoded" in captured.err
     assert main([str(genres), "--augment", "-1"]) == 2

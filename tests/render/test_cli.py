@@ -9,7 +9,7 @@ import types
 import pytest
 
 from render.cli import command, print_notes_and_failures, progress
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
 
 
 def fail(error):
@@ -42,9 +42,10 @@ def test_main_gets_its_arguments_and_keeps_its_name():
     "error, code, line",
     [
         (MelvisionError("genres/: there is no such folder"), 2, "error: genres/: there is no such folder\n"),
+        (ParameterError("n_fft", 0, "from 16"), 2, "error: --n-fft 0: expected from 16\n"),
         (KeyboardInterrupt(), 130, "interrupted; what was finished is kept\n"),
     ],
-    ids=["MelvisionError", "KeyboardInterrupt"],
+    ids=["MelvisionError", "ParameterError", "KeyboardInterrupt"],
 )
 def test_expected_ends_are_one_line(capsys, error, code, line):
     assert command(lambda argv=None: fail(error))() == code
@@ -69,10 +70,10 @@ def test_a_reader_that_left_is_no_error():
     process = run_python("def main(argv):\n    while True: print('line')")
     process.stdout.readline()
     process.stdout.close()
-    told = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=20) == 141
-    assert told == ""
+    assert errors == ""
 
 
 def test_names_the_terminal_cannot_show_are_escaped():

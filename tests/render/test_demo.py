@@ -27,6 +27,7 @@ def test_tracks_are_clean_repeatable_and_unlike_each_other(genre):
     assert not np.array_equal(tracks[0], compose(genre, 0, seed=1, seconds=3.0))
 
 
+@pytest.mark.slow
 def test_genres_differ():
     """Each genre's mean spectrum is nearer to another half of itself than to most other genres."""
     halves = []

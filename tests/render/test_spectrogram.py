@@ -1,6 +1,5 @@
 """`render.spectrogram` gives librosa's values, however the signal is cut, and refuses what has none."""
 
-import json
 import math
 import warnings
 
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from render import spectrogram
+from render.errors import AudioError
 from render.settings import WINDOWS, Settings
 from render.spectrogram import mel_filters, mel_power, mel_spectrogram, power_to_db
 
@@ -218,43 +218,5 @@ def test_too_long_is_refused_before_it_takes_memory(monkeypatch):
             yield np.zeros(10 * 512, np.float32)
         pytest.fail("read on after the limit")
 
-    with pytest.raises(ValueError, match="longer than .* --duration"):
+    with pytest.raises(AudioError, match="longer than .* duration"):
         mel_power(endless(), Settings())
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        *[("sr", value) for value in (0, -22050, 999, 10**6, math.nan)],
-        *[("n_fft", value) for value in (0, 15, 1 << 21)],
-        *[("hop_length", value) for value in (0, -1, 2049)],
-        *[("n_mels", value) for value in (0, 2049)],
-        *[("fmin", value) for value in (-1.0, 11025.0, math.nan)],
-        *[("fmax", value) for value in (11026.0, math.inf)],
-        *[("top_db", value) for value in (0.0, -80.0, 301.0, math.nan)],
-        *[("offset", value) for value in (-1.0, math.inf, math.nan)],
-        *[("duration", value) for value in (0.0, -1.0, math.inf, math.nan)],
-    ],
-)
-def test_settings_name_the_flag_that_is_wrong(name, value):
-    with pytest.raises(ValueError, match="^--" + name.replace("_", "-")) as caught:
-        Settings(**{name: value})
-    assert str(value) in str(caught.value)
-
-
-@pytest.mark.parametrize("fmax", [0.0, -1.0, math.nan])
-def test_an_empty_band_of_frequencies_is_refused(fmax):
-    with pytest.raises(ValueError, match="fmax"):
-        Settings(fmax=fmax)
-
-
-@pytest.mark.parametrize("settings", [*SETTINGS, Settings(offset=1.5, duration=2.0)], ids=as_id)
-def test_settings_survive_json(settings):
-    told = json.loads(json.dumps(settings.to_dict() | {"version": "x", "source": {}}))
-    assert Settings.from_dict(told) == settings
-
-
-@pytest.mark.parametrize("values", [{"n_fft": "2048"}, {"n_mels": None}, {"top_db": [80]}, {"hop_length": 0}])
-def test_settings_from_damaged_dicts_are_refused(values):
-    with pytest.raises((TypeError, ValueError)):
-        Settings.from_dict(values)

@@ -13,9 +13,10 @@ from torchvision.datasets import ImageFolder
 
 from render.cli import progress
 from render.errors import MelvisionError
+from render.formats import PICTURE_ENDINGS
 from render.tracks import walk
 from vision.data.folders import what_instead
-from vision.data.images import PICTURE_ENDINGS, load
+from vision.data.images import load
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
 

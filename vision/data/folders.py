@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 
-from render import audio, tracks
+from render import tracks
 from render.errors import MelvisionError
-from vision.data.images import PICTURE_ENDINGS
-
-AUDIO_ENDINGS = (".wav", ".au", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".wma", ".aac")
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 
 def what_instead(root: str | PathLike) -> str:
@@ -21,7 +19,7 @@ def what_instead(root: str | PathLike) -> str:
     return "expected <genre>/<track>.png"
 
 
-ENDINGS = frozenset(PICTURE_ENDINGS) | audio.AUDIO_ENDINGS
+ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)
 
 
 def walk(folder: str | PathLike) -> Iterator[Path]:

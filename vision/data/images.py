@@ -8,8 +8,6 @@ from PIL import Image
 
 from render import png
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-
 #: Smaller pictures hold no spectrogram.
 MIN_SIDE = 4
 

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from render import audio, batch, png
 from render.errors import AudioError, MelvisionError, PictureError
+from render.formats import AUDIO_ENDINGS
 from render.settings import Settings
 from vision.data.borders import RemoveBorder
 from vision.data.colormaps import read_levels, stretch
@@ -237,7 +238,7 @@ class Preprocessor:
             When it cannot be used; the message says why, without the path.
         """
         path = Path(path)
-        if path.suffix.lower() in audio.AUDIO_ENDINGS:
+        if path.suffix.lower() in AUDIO_ENDINGS:
             return self.from_values(*batch.compute(path, self.settings))
         return self.from_image(load(path))
 

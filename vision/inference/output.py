@@ -2,10 +2,9 @@
 
 import csv
 import json
-import sys
 
 from render import atomic
-from render.cli import one_line
+from render.cli import one_line, print_notes_and_failures
 
 
 def top(classes, p, n=3):
@@ -43,11 +42,8 @@ def write_predictions(path, predictions, classes):
 
 def complain(prediction):
     """Print what is odd about one prediction, or why there is none, to standard error."""
-    name = one_line(prediction.path)
-    for note in prediction.notes:
-        print(f"note: {name}: {note}", file=sys.stderr, flush=True)
-    if prediction.error:
-        print(f"failed: {name}: {one_line(prediction.error)}", file=sys.stderr, flush=True)
+    failures = [f"{prediction.path}: {prediction.error}"] if prediction.error else []
+    print_notes_and_failures([f"{prediction.path}: {note}" for note in prediction.notes], failures)
 
 
 def show(prediction, classes, *, width=0, as_json=False):

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from render import audio
 from render.errors import MelvisionError
-from vision.data.images import PICTURE_ENDINGS
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS, SNDFILE_ENDINGS
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocessor
 from vision.inference import onnx
@@ -126,7 +125,7 @@ def readable_endings() -> tuple[list[str], list[str]]:
     pictures, sounds : list of str
         Lower case, with the dot. Sound that only ffmpeg decodes is among them where ffmpeg is installed.
     """
-    sounds = audio.AUDIO_ENDINGS if shutil.which("ffmpeg") else audio.SNDFILE_ENDINGS
+    sounds = AUDIO_ENDINGS if shutil.which("ffmpeg") else SNDFILE_ENDINGS
     return list(PICTURE_ENDINGS), sorted(sounds)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from render import atomic
+from render.formats import PICTURE_ENDINGS
 from vision.data.dataset import SpectrogramFolder
-from vision.data.images import PICTURE_ENDINGS
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info

@@ -11,6 +11,7 @@ from typing import Any
 
 from render import atomic
 from render.errors import MelvisionError, ParameterError
+from render.formats import PICTURE_ENDINGS
 from vision.data.csv_files import read_csv
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.keys import is_copy, track_key
@@ -222,7 +223,6 @@ def _scan(images, before):
     Pixels are hashed only where `before`, rows by file, has no hash of the same file.
     """
     from vision.data.dataset import SpectrogramFolder
-    from vision.data.images import PICTURE_ENDINGS
     from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)

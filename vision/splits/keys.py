@@ -4,9 +4,9 @@ import re
 import unicodedata
 from pathlib import PurePath
 
-_ENDING = re.compile(
-    r"\.(png|jpe?g|bmp|webp|gif|tiff?|ppm|pgm|wav|wave|au|snd|flac|og[ga]|opus|mp[23]|aiff?|aifc|m4a|wma|aac)$", re.I
-)
+from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
+
+_ENDING = re.compile(f"({'|'.join(map(re.escape, PICTURE_ENDINGS + AUDIO_ENDINGS))})$", re.I)
 
 #: GTZAN's names, with whatever a program that cuts tracks into pieces has appended.
 _GTZAN = re.compile(r"^([a-z]+[ ._-]?\d{5})(?:[ ._+-].*)?$", re.I)

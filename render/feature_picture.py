@@ -1,32 +1,34 @@
-"""``--kind features``: MFCC, chroma, contrast, roll-off and zero crossings of a track as one picture."""
+"""Pictures of kind ``"features"``: MFCC, chroma, contrast, roll-off and zero crossings, one above the other."""
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 
 from render import spectrogram
+from render.settings import Settings
 
 N_MFCC = 20
 
 
-def bands_of(settings):
-    """The bands of a features picture, from the lowest row up, each with the values of levels 0 and 255.
+def feature_bands(settings: Settings) -> list[dict[str, Any]]:
+    """Return the bands of a feature picture from the lowest row up, each with the values of levels 0 and 255.
 
-    MFCCs are those of decibels in [-top_db, 0]. The first is bounded by ``-top_db * sqrt(n_mels)``;
-    the others are not bounded so tightly in theory, and are clipped at figures that the tracks of
-    GTZAN keep (80 dB: 256 for the second, 128 above). Chroma and the zero-crossing rate are shares,
-    contrast is in dB, roll-off in Hz.
+    MFCCs are computed from decibels in [-top_db, 0]. The first is at least ``-top_db * sqrt(n_mels)``. The bounds
+    of the others in theory are loose, so they are clipped at values that no track of GTZAN exceeds (for 80 dB: 256
+    for the second, 128 for the rest). Chroma and the zero-crossing rate are in [0, 1], contrast is in dB,
+    roll-off in Hz.
 
     Parameters
     ----------
     settings : Settings
-        Of the picture.
+        Those of the picture.
 
     Returns
     -------
     bands : list of dict
-        ``name``, ``rows``, ``vmin`` and ``vmax``; JSON-able.
+        ``name``, ``rows``, ``vmin`` and ``vmax``, ready for JSON.
     """
     top_db = settings.top_db
     table = [
@@ -41,33 +43,33 @@ def bands_of(settings):
     return [{"name": name, "rows": rows, "vmin": vmin, "vmax": vmax} for name, rows, vmin, vmax in table]
 
 
-def feature_stack(y, settings):
-    """The values of a features picture, as librosa computes them.
+def feature_values(y: np.ndarray, settings: Settings) -> np.ndarray:
+    """Compute the values of a feature picture, with librosa.
 
     Parameters
     ----------
     y : np.ndarray, shape (n,), float32
         Mono audio at ``settings.sr``.
     settings : Settings
-        Frames and Mel bands; the spectrum of chroma, contrast and roll-off has the same frames.
+        Frames and Mel bands. Chroma, contrast and roll-off are computed from the same frames.
 
     Returns
     -------
     values : np.ndarray, shape (41, n_frames), float32
-        Rows as in `bands_of`.
+        Rows as in `feature_bands`.
 
     Raises
     ------
-    ValueError
+    AudioError
         As `spectrogram.mel_power`.
     """
     import librosa
 
     S, _ = spectrogram.mel_power([y], settings)
     S_db = spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db)
-    frames = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
+    frames: dict[str, Any] = {"n_fft": settings.n_fft, "hop_length": settings.hop_length}
     with warnings.catch_warnings():
-        # Silence has no pitch to tune to; its chroma is 0.
+        # librosa warns that silence has no pitch to estimate the tuning from; its chroma is 0.
         warnings.filterwarnings("ignore", message="Trying to estimate tuning from empty frequency set")
         magnitude = np.abs(librosa.stft(y, win_length=settings.win_length, window=settings.window, **frames))
         rows = [
