@@ -1,14 +1,14 @@
-"""How an exported file compares with the run it came from: size, speed, and time to the first answer.
+"""Compare an exported file with the run that it was made of: size, speed, and time to the first prediction.
 
-    python benchmarks/export.py RUN PICTURES [--rounds 5] [--limit 200] [--threads 1]
+    python -m benchmarks.export RUN PICTURES [--rounds 5] [--limit 200] [--threads 1]
 
-The run is exported anew, to a temporary folder. Then, in turns:
+The run is exported to a temporary folder. Then, alternately:
 
 windows a second     `Predictor.probabilities` of pictures decoded beforehand, by PyTorch and by ONNX Runtime
-first answer         ``python -m vision.predict RUN_OR_FILE PICTURE`` as a whole process: seconds by the clock,
+first prediction     ``python -m vision.predict RUN_OR_FILE PICTURE`` as a whole process: seconds by the clock,
                      and of processor time
 
-and the largest difference between the two's probabilities. fp32, on the CPU.
+and the largest difference between their probabilities. fp32, on the CPU.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.predict import processor_time
 from benchmarks.timing import in_turns, machine, spread
+from vision import export
 from vision.data.folders import find_files
 from vision.data.pixel_store import PixelStore
 from vision.inference.device import use_threads
@@ -39,15 +40,14 @@ def size_of(run):
 
 
 def in_memory(predictor, files):
-    """The pictures and sounds among files that can be used, and as what the network takes."""
-    good = [(found.path, found.p is not None) for found in predictor.predict(files)]
-    good = [path for path, usable in good if usable]
+    """Return the files that can be used, and the network's input for them."""
+    good = [prediction.path for prediction in predictor.predict(files) if not prediction.error]
     pictures = (predictor.read(path).x for path in good)
     return good, PixelStore.collect(pictures, channels=predictor.spec.channels, height=predictor.spec.size)
 
 
 def first_answers(run, file, picture, rounds):
-    """Seconds by the clock and of processor time of whole processes, in turns: two dicts by name."""
+    """Measure whole processes, alternately: wall-clock and processor seconds, two dicts by name."""
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
     used = {"model.pt": [], "model.onnx": []}
 
@@ -62,10 +62,10 @@ def first_answers(run, file, picture, rounds):
     return clock, {name: values[1:] for name, values in used.items()}
 
 
-def line(what, ours, theirs, digits=1):
-    """One comparison, with the ratio of the medians."""
-    ratio = statistics.median(theirs) / statistics.median(ours)
-    print(f"{what:34} {spread(ours, digits):28} {spread(theirs, digits):28} {ratio:5.2f}")
+def print_comparison(name, original, exported, digits=1):
+    """Print two lists of values, and the ratio of their medians."""
+    ratio = statistics.median(exported) / statistics.median(original)
+    print(f"{name:36} {spread(original, digits):28} {spread(exported, digits):28} {ratio:5.2f}")
 
 
 def main():
@@ -82,23 +82,23 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         start = time.perf_counter()
-        if main([str(args.run), "-o", str(file)]):
+        if export.main([str(args.run), "-o", str(file)]):
             sys.exit(2)
         print(f"exporting took {time.perf_counter() - start:.1f} s")
         files = find_files([args.pictures])
         files = files[:: -(-len(files) // args.limit)]
-        ours, theirs = Predictor(args.run, "cpu"), Predictor(file)
-        good, x = in_memory(ours, files)
+        original, exported = Predictor(args.run, "cpu"), Predictor(file)
+        good, x = in_memory(original, files)
         n = sum(len(x.starts(number)) for number in range(len(x)))
-        times = in_turns({"a": lambda: ours.probabilities(x), "b": lambda: theirs.probabilities(x)}, args.rounds)
-        difference = np.abs(ours.probabilities(x) - theirs.probabilities(x)).max()
+        times = in_turns({"a": lambda: original.probabilities(x), "b": lambda: exported.probabilities(x)}, args.rounds)
+        difference = np.abs(original.probabilities(x) - exported.probabilities(x)).max()
         clock, used = first_answers(args.run, file, good[0], args.rounds)
         print(machine(torch.device("cpu"), "fp32"))
-        print(f"{len(x)} files, {n} windows; {'':14} {'PyTorch':28} {'ONNX Runtime':28} ratio")
-        line("size in MiB", [size_of(args.run) / 2**20], [file.stat().st_size / 2**20])
-        line("windows a second", [n / value for value in times["a"]], [n / value for value in times["b"]])
-        line("first answer, s", clock["model.pt"], clock["model.onnx"])
-        line("first answer, s of processor time", used["model.pt"], used["model.onnx"])
+        print(f"{len(x)} files, {n} windows; {'':16} {'PyTorch':28} {'ONNX Runtime':28} ratio")
+        print_comparison("size in MiB", [size_of(args.run) / 2**20], [file.stat().st_size / 2**20])
+        print_comparison("windows a second", [n / value for value in times["a"]], [n / value for value in times["b"]])
+        print_comparison("first prediction, s", clock["model.pt"], clock["model.onnx"])
+        print_comparison("first prediction, s of processor time", used["model.pt"], used["model.onnx"])
         print(f"their probabilities differ by at most {difference:.1g}")
 
 

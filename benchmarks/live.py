@@ -1,13 +1,13 @@
-"""What live prediction costs: milliseconds of computing for each second of audio, on one core.
+"""Cost of predicting a stream: milliseconds of computing for each second of audio, on one core.
 
-    OMP_NUM_THREADS=1 python benchmarks/live.py RUN AUDIO [--rounds 3] [--seconds 60]
+    OMP_NUM_THREADS=1 python -m benchmarks.live RUN AUDIO [--rounds 3] [--seconds 60]
 
-AUDIO, repeated where it is short, goes through `stream.live` a second at a time, as `--stdin` and
-`vision.listen` give it. The first seconds, in which less is heard than later, are not counted. Each part is
-timed by itself too:
+AUDIO, repeated where it is short, goes through `vision.inference.stream.predict_stream` in blocks of a second, as from
+``vision.predict --stdin`` and `vision.listen`. The first seconds, in which the buffer is not full, are not counted.
+The parts are timed too:
 
-hear       change the rate, transform the new frames
-draw       decibels of all that is heard, resized to the network's input
+transform  change the sampling rate, compute the new Mel frames
+draw       decibels of the whole buffer, resized to the network's input
 network    probabilities of one window
 """
 
@@ -17,7 +17,7 @@ import statistics
 import time
 from pathlib import Path
 
-# Before torch is there.
+# Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import soundfile
@@ -25,48 +25,63 @@ import soundfile
 from benchmarks.timing import machine, spread
 from vision.inference.device import use_threads
 from vision.inference.predictor import Predictor
-from vision.inference.stream import live
+from vision.inference.stream import predict_stream
 
 
 class Timed:
-    """A predictor whose parts are timed."""
+    """An object whose methods are timed.
 
-    def __init__(self, predictor):
-        self._predictor = predictor
-        self.took = {"draw": [], "network": []}
+    Parameters
+    ----------
+    target : object
+        Gets all calls.
+    methods : dict of str to str
+        Methods to time, and the name of the part that each is.
+    seconds : dict of str to list of float
+        Where the times of each part go.
+    """
+
+    def __init__(self, target, methods, seconds):
+        self._target, self._methods, self._seconds = target, methods, seconds
 
     def __getattr__(self, name):
-        return getattr(self._predictor, name)
+        value = getattr(self._target, name)
+        return self._timed(self._methods[name], value) if name in self._methods else value
 
-    def _time(self, part, call, *args):
-        start = time.perf_counter()
-        found = call(*args)
-        self.took[part].append(time.perf_counter() - start)
-        return found
+    def _timed(self, part, method):
+        def call(*args):
+            start = time.perf_counter()
+            result = method(*args)
+            self._seconds.setdefault(part, []).append(time.perf_counter() - start)
+            return result
 
-    def draw(self, values):
-        return self._time("draw", self._predictor.draw, values)
+        return call
 
-    def probabilities(self, x):
-        return self._time("network", self._predictor.probabilities, x)
+
+def warm_seconds(spec):
+    """Seconds until the buffer is full."""
+    return int(max(spec.typical_seconds, spec.window or 0)) + 1
 
 
 def measure(predictor, y, sr):
-    """Seconds that each second of audio took, processor time of all, and each part's share."""
-    timed = Timed(predictor)
-    warm = int(max(predictor.spec.typical_seconds, predictor.spec.window or 0)) + 1
-    took, used, last = [], 0.0, time.perf_counter()
-    for number, _ in enumerate(live(timed, (y[at : at + sr] for at in range(0, len(y) - sr + 1, sr)), sr)):
+    """Seconds for each second of audio, processor time for one, and the seconds of each part."""
+    parts = {}
+    timed = Timed(predictor, {"probabilities": "network"}, parts)
+    timed.preprocessor = Timed(predictor.preprocessor, {"from_values": "draw"}, parts)
+    warm = warm_seconds(predictor.spec)
+    seconds, processor, last = [], 0.0, time.perf_counter()
+    blocks = (y[start : start + sr] for start in range(0, len(y) - sr + 1, sr))
+    for number, _ in enumerate(predict_stream(timed, blocks, sr)):
         if number == warm:
-            used = time.process_time()
+            processor = time.process_time()
         now = time.perf_counter()
-        took.append(now - last)
+        seconds.append(now - last)
         last = now
-    used = time.process_time() - used
-    parts = {name: values[warm + 1 :] for name, values in timed.took.items()}
-    took = took[warm + 1 :]
-    parts["hear"] = [all_ - sum(rest) for all_, *rest in zip(took, *parts.values(), strict=False)]
-    return took, used / len(took), parts
+    processor = time.process_time() - processor
+    parts = {name: values[warm + 1 :] for name, values in parts.items()}
+    seconds = seconds[warm + 1 :]
+    parts["transform"] = [total - sum(rest) for total, *rest in zip(seconds, *parts.values(), strict=False)]
+    return seconds, processor / len(seconds), parts
 
 
 def main():
@@ -74,21 +89,21 @@ def main():
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("audio", type=Path, help="any music")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=60, help="measured a round, besides what is heard first")
+    parser.add_argument("--seconds", type=int, default=60, help="seconds measured in each round (default: %(default)s)")
     args = parser.parse_args()
     use_threads(1)
     predictor = Predictor(args.run, "cpu")
     y, sr = soundfile.read(args.audio, dtype="float32", always_2d=True)
-    n = (args.seconds + int(max(predictor.spec.typical_seconds, predictor.spec.window or 0)) + 2) * sr
+    n = (args.seconds + warm_seconds(predictor.spec) + 1) * sr
     y = np.concatenate([y] * -(-n // len(y)))[:n]
     print(machine(predictor.device, "fp32"))
     print(f"{sr} Hz, {y.shape[1]} channels; ms for a second of audio: median (range) of {args.seconds} seconds")
     for _ in range(args.rounds):
-        took, used, parts = measure(predictor, y, sr)
-        ms = [1000 * value for value in took]
+        seconds, processor, parts = measure(predictor, y, sr)
+        ms = [1000 * value for value in seconds]
         shares = ", ".join(f"{name} {1000 * statistics.median(values):.1f}" for name, values in parts.items())
-        print(f"{spread(ms)}, processor time {1000 * used:.1f}: {1000 / statistics.median(ms):.0f} times real time;"
-              f" {shares}")  # fmt: skip
+        rate = 1000 / statistics.median(ms)
+        print(f"{spread(ms)}, processor time {1000 * processor:.1f}: {rate:.0f} times real time; {shares}")
 
 
 if __name__ == "__main__":

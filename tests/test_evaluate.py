@@ -16,9 +16,9 @@ def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     assert {name: found[name] for name in run_scores["test"]} == run_scores["test"]
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0
-    told = capsys.readouterr()
-    assert "30 of 36 tracks are in the training set" in told.err
-    assert "n = 36" in told.out
+    printed = capsys.readouterr()
+    assert "30 of 36 tracks are in the training set" in printed.err
+    assert "n = 36" in printed.out
     assert len(rows_of(tmp_path / "all.csv")) == 36
 
 

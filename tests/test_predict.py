@@ -1,4 +1,4 @@
-"""``vision.predict``: any picture and recording, given to a model as in training."""
+"""The command vision.predict: pictures and recordings of any kind, flags, genre over time."""
 
 import json
 from pathlib import Path
@@ -30,9 +30,9 @@ def test_predict_on_pictures_and_audio_of_any_kind(trained, tmp_path, capsys):
     picture = trained / "images" / "jazz" / "jazz.00001.png"
     flags = [str(trained / "run"), str(tmp_path / "songs"), str(picture), "--csv", str(tmp_path / "out.csv")]
     assert predict.main(flags) == 1
-    told = capsys.readouterr()
-    assert "broken.mp3: cannot be decoded" in told.err
-    lines = told.out.splitlines()
+    printed = capsys.readouterr()
+    assert "broken.mp3: cannot be decoded" in printed.err
+    lines = printed.out.splitlines()
     assert len(lines) == 4
     for genre, line in zip([*BANDS, "jazz"], lines, strict=True):
         assert genre in line.split()[0]
@@ -148,13 +148,13 @@ def test_lone_and_joint_margins_in_predict(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
     assert capsys.readouterr().err.count("cut by its own edges") == 4, "an answer does not depend on the other files"
     assert predict.main([str(trained / "run"), str(tmp_path), "--learn-margins"]) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert [line.split()[1] for line in told.out.splitlines()] == ["metal"] * 4
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert [line.split()[1] for line in printed.out.splitlines()] == ["metal"] * 4
 
 
 @pytest.mark.parametrize("main", [predict.main, explain.main])
-def test_of_a_missing_run_and_a_missing_file_the_run_is_told_first(tmp_path, capsys, main):
+def test_of_a_missing_run_and_a_missing_file_the_run_is_reported_first(tmp_path, capsys, main):
     run, file = str(tmp_path / "run"), str(tmp_path / "song.wav")
     assert main([run, file]) == 2
     error = capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_of_a_missing_run_and_a_missing_file_the_run_is_told_first(tmp_path, cap
 
 
 @pytest.mark.parametrize("flags", [["--watch", "nowhere"], ["--stdin"]])
-def test_a_missing_run_is_told_before_anything_is_waited_for(tmp_path, capsys, flags):
+def test_a_missing_run_is_reported_before_anything_is_waited_for(tmp_path, capsys, flags):
     assert predict.main([str(tmp_path / "run"), *flags]) == 2
     assert "no such checkpoint" in capsys.readouterr().err
 
@@ -188,3 +188,55 @@ def test_real_audio_and_real_pictures_agree(tmp_path):
         other = theirs.x[where[Path(path).relative_to(tmp_path / "images").as_posix()]].float()
         assert np.corrcoef(x.ravel(), other.ravel())[0, 1] > 0.96
         assert (x - other).abs().mean() < 8
+
+
+@pytest.fixture(scope="module")
+def medley(tmp_path_factory):
+    """30 s of blues, then of metal, then of jazz."""
+    S_db = np.concatenate([spectrogram_of(genre, 0, 1292) for genre in ("blues", "metal", "jazz")], axis=1)
+    return write_picture(tmp_path_factory.mktemp("medley") / "medley.png", S_db)
+
+
+def test_timeline_on_the_command_line(trained, medley, tmp_path, capsys):
+    other = tmp_path / "other" / "medley.png"
+    other.parent.mkdir()
+    other.write_bytes(medley.read_bytes())
+    (tmp_path / "bad.png").write_bytes(b"no")
+    run, plots_folder = str(trained / "run"), tmp_path / "over time"
+    flags = [run, str(medley), str(other), str(tmp_path / "bad.png"), "--timeline", "--plots", str(plots_folder)]
+    assert predict.main(flags) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 8
+    assert [line[3] for line in lines[1:4]] == ["blues", "metal", "jazz"]
+    assert lines[1][:2] == ["0:00", "-"]
+    assert lines[3][2] == "1:30"
+    names = {"medley.png.png", "medley.png.csv", "medley.png (2).png", "medley.png (2).csv"}
+    assert {path.name for path in plots_folder.iterdir()} == names
+    rows = rows_of(plots_folder / "medley.png.csv")
+    assert list(rows[0]) == ["start", "end", "blues", "jazz", "metal"]
+    assert predict.main([*flags, "--json"]) == 1
+    output = json.loads(capsys.readouterr().out)
+    assert [part["genre"] for part in output[0]["timeline"]] == ["blues", "metal", "jazz"]
+    assert output[2]["error"]
+    # The prediction for the whole file is that without --timeline.
+    assert predict.main([run, str(medley), "--json"]) == 0
+    [plain] = json.loads(capsys.readouterr().out)
+    assert plain["probabilities"] == pytest.approx(output[0]["probabilities"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "nothing to predict; expected"),
+        (["a.wav", "--stdin"], "files and --stdin; expected"),
+        (["a.wav", "--rate", "8000"], "--rate: goes with --stdin"),
+        (["--stdin", "--csv", "x.csv"], "--csv: goes with"),
+        (["--watch", ".", "--timeline"], "--timeline: goes with files"),
+        (["a.wav", "--plots", "x"], "--plots: goes with --timeline"),
+        (["--stdin", "--rate", "10"], "--rate 10: expected 1000 to 768000 Hz"),
+        (["--watch", "nowhere"], "nowhere: there is no such folder"),
+    ],
+)
+def test_flags_that_do_not_go_together(trained, flags, message, capsys):
+    assert predict.main([str(trained / "run"), *flags]) == 2
+    assert message in capsys.readouterr().err

@@ -132,7 +132,7 @@ def test_a_folder_split_otherwise_is_not_mixed(images, tmp_path, capsys):
     assert main([str(images), "-o", str(data)]) == 0
     for other in (["--seed", "1"], ["--ratios", "60/20/20"]):
         assert main([str(images), "-o", str(data), *other]) == 2
-        assert "assignments never move" in capsys.readouterr().err
+        assert "assignments never change" in capsys.readouterr().err
     write_tree(tmp_path / "hand" / "train", 3)
     assert main([str(images), "-o", str(tmp_path / "hand")]) == 2
     assert "split by hand" in capsys.readouterr().err

@@ -2,36 +2,38 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from render.cli import command
 
 #: In the order in which people need them.
 COMMANDS = {
-    "check": "look a folder of pictures over before training: balance, margins, corrupt and equal ones",
-    "split": "divide pictures into train, dev and test, keeping together what belongs together",
+    "check": "inspect a folder of pictures before training: balance, margins, unusable and repeated pictures",
+    "split": "divide pictures into train, dev and test, with each track and group in one split only",
     "train": "train a network on them, into a run folder with a report",
     "crossval": "train and score on grouped, stratified folds",
     "evaluate": "score a trained network on other pictures",
-    "explain": "show what it looked at, and which bands decide each genre",
-    "predict": "say which genre pictures and audio are: files, folders, a watched folder, a stream",
-    "listen": "the same from the microphone, once a second",
-    "serve": "the same on a web page",
+    "explain": "show what predictions are based on, and which bands matter for each genre",
+    "predict": "predict the genre of pictures and audio: files, folders, a watched folder, a stream",
+    "listen": "predict the genre of what the microphone records, every second",
+    "serve": "serve a web page that predicts what is dropped onto it",
     "export": "write a trained network as one ONNX file",
 }
 
 
-def get_parser():
-    lines = [f"  python -m vision.{name:<10} {told}" for name, told in COMMANDS.items()]
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    lines = [f"  python -m vision.{name:<10} {summary}" for name, summary in COMMANDS.items()]
     return argparse.ArgumentParser(
         prog="python -m vision",
-        description="Commands (pictures are drawn by: python -m render genres/):\n\n" + "\n".join(lines),
+        description="Commands (python -m render genres/ draws the pictures):\n\n" + "\n".join(lines),
         epilog="example: python -m vision.train --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 @command
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """List the commands; returns 0."""
     parser = get_parser()
     parser.parse_args(argv)

@@ -18,9 +18,9 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m vision.explain",
         description="Show what a model's predictions are based on. Each track gets a plot: its spectrogram, the parts "
         "of it that are evidence for the genre (occlusion: the evidence lost when a part is replaced by typical "
-        "content of the track), the evidence by band and by time, the probabilities, and Grad-CAM of the convolutions. "
-        "Of several tracks, bands.png and bands.csv show which bands matter for each genre: the genre of a track's "
-        "folder if the model knows it, else the predicted one.",
+        "content of the track), the evidence by band and by time, the probabilities, and Grad-CAM of the "
+        "convolutions. Of several tracks, bands.png and bands.csv show which bands matter for each genre: the genre "
+        "of a track's folder if the model knows it, else the predicted one.",
         epilog="example: python -m vision.explain runs/standard-001 song.mp3 data/test -o explained",
     )
     parser.add_argument("run", help="run folder of vision.train, a folder of seeds, or an exported .onnx file")

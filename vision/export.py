@@ -2,18 +2,20 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from render.cli import command
 from render.errors import MelvisionError
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m vision.export",
-        description="Write a trained model as one ONNX file, with class names and the preparation of pictures in "
-        "its metadata: for vision.predict and vision.evaluate, and for every program with an ONNX runtime. The file "
-        "is written only if it answers as the model does.",
+        description="Write a trained model as one ONNX file, with class names and the preparation of pictures in its "
+        "metadata: for vision.predict and vision.evaluate, and for any program with an ONNX runtime. The file is "
+        "written only if its probabilities are those of the model.",
         epilog="example: python -m vision.export runs/standard-001 -o model.onnx",
     )
     parser.add_argument("run", help="run folder of vision.train, its model.pt, or a folder of seeds: their mean")
@@ -22,7 +24,7 @@ def get_parser():
 
 
 @command
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0."""
     args = get_parser().parse_args(argv)
     run = Path(args.run)
@@ -38,7 +40,7 @@ def main(argv=None):
     difference = onnx.save(out, predictor.models, predictor.model_spec)
     n, n_classes = len(predictor.models), len(predictor.classes)
     print(f"{run}: {n} model{'s' * (n > 1)}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
-    print(f"ONNX Runtime's probabilities of trial pictures differ from PyTorch's by at most {difference:.1g}")
+    print(f"on test input, the probabilities of ONNX Runtime and PyTorch differ by at most {difference:.1g}")
     return 0
 
 

@@ -1,13 +1,14 @@
-"""Command line: ``python -m vision.serve runs/x``, a page to drop songs and pictures onto."""
+"""Command line: ``python -m vision.serve runs/x``, a web page to drop songs and pictures onto."""
 
 import argparse
 import errno
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
-from render.errors import MelvisionError
+from render.errors import MelvisionError, ParameterError
 from vision.command_line import add_device_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -15,45 +16,47 @@ os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 EPILOG = """\
 example: python -m vision.serve runs/standard-001
 
-programs ask by form, one file or several, and get a list with an answer a file:
+programs send a form with one file or several, and get a list with an entry a file:
   curl -F file=@song.mp3 -F file=@picture.png http://127.0.0.1:8765/api/predict
   [{"file": "song.mp3", "predicted": "pop", "probabilities": {"pop": 0.91, ...}, "notes": [],
     "length": 182.4, "seconds": 0.2}, {"file": "picture.png", "error": "...", "seconds": 0.001}]
-"length" is the track's and "seconds" what the answer took. More comes on demand, joined by &:
+"length" is that of the track in seconds, "seconds" the time that the prediction took. On demand, joined by &:
   ?timeline=true  "timeline": {"times": [[0, 10], [1, 11], ...], "probabilities": {"pop": [...], ...},
                   "segments": [{"start": 0, "end": 182.4, "genre": "pop"}]}
-  ?picture=true   "picture": what the network saw, a PNG as a data URI
-  ?heat=true      "heat": a PNG that greys out what it did not look at; takes many times as long
-A request that is refused as a whole gets {"error": "..."} and a status of 400 or more.
+  ?picture=true   "picture": the input of the network, a PNG as a data URI
+  ?heat=true      "heat": a PNG that covers what the prediction is not based on; takes many times as long
+A request that is refused gets {"error": "..."} and a status of 400 or more.
   curl http://127.0.0.1:8765/health
   {"status": "ok", "model": "standard-001", "classes": [...], "version": "...", ...}
 """
 
 
-def get_parser():
+def get_parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m vision.serve",
-        description="Serve a page on this machine: drop a song or a spectrogram picture, or record, and see the "
-        "genre, what the model looked at, and the genre over time. Nothing that is sent is kept.",
+        description="Serve a web page on this machine: drop a song or a spectrogram picture onto it, or record, and "
+        "see the genre, what the prediction is based on, and the genre over time. Uploads are not kept.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", help="run folder of vision.train, a folder of seeds, or an exported .onnx file")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
-                        help="where to listen (default: %(default)s, for this machine only; 0.0.0.0: for everybody "
-                        "who can reach it)")  # fmt: skip
-    parser.add_argument("--port", type=int, default=8765, help="default: %(default)s; 0 takes a free one")
-    parser.add_argument("--max-mb", type=float, default=100, help="largest request (default: %(default)s)")
-    parser.add_argument("--max-seconds", type=float, default=3600, help="longest track (default: %(default)s)")
-    add_device_flag(parser)
+    group = parser.add_argument_group("address")
+    group.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: "
+                       "%(default)s, for this machine only; 0.0.0.0: for everybody who can reach it)")  # fmt: skip
+    group.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: %(default)s)")
+    group = parser.add_argument_group("limits")
+    group.add_argument("--max-mb", type=float, default=100, help="largest request, in MB (default: %(default)s)")
+    group.add_argument("--max-seconds", type=float, default=3600, help="longest track (default: %(default)s)")
+    add_device_flag(parser.add_argument_group("hardware"))
     return parser
 
 
 def _check_extra():
     missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
     if missing:
-        told = " and ".join(name.replace("_", "-") for name in missing)
-        raise MelvisionError(f'vision.serve needs {told}; install the extra: pip install -e ".[web]"')
+        names = " and ".join(name.replace("_", "-") for name in missing)
+        raise MelvisionError(f'vision.serve needs {names}; install the extra: pip install -e ".[web]"')
 
 
 def _listen(host, port):
@@ -65,13 +68,13 @@ def _listen(host, port):
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, UnicodeError) as error:
-        # Python's own text of some of these repeats the address.
-        told = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else error
-        raise MelvisionError(f"--host {host} --port {port}: {told}; choose another, such as --port 0") from None
+        # Python's own message repeats the address for some errors.
+        reason = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else error
+        raise MelvisionError(f"--host {host} --port {port}: {reason}; choose another, such as --port 0") from None
 
 
 def _read_score(run):
-    """How good the run was, of its metrics.json, in a few words; empty where there is none."""
+    """Read from metrics.json how good the run is, in a few words; empty where there is none."""
     import json
     from pathlib import Path
 
@@ -80,32 +83,32 @@ def _read_score(run):
     try:
         metrics = json.loads((Path(run) / run_files.METRICS).read_text("utf-8"))
         split = "test" if "test" in metrics else "dev"
-        return f"right for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
+        return f"correct for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _names_of_this_machine():
-    """By which others call it; any other name might be an attacker's that leads here."""
+def _host_names():
+    """Names by which other machines reach this one; any other name may be an attacker's that resolves to it."""
     import socket
 
-    name, whole = socket.gethostname().lower(), socket.getfqdn().lower()
-    return {name, whole, name.split(".")[0] + ".local"}
+    name, full_name = socket.gethostname().lower(), socket.getfqdn().lower()
+    return {name, full_name, name.split(".")[0] + ".local"}
 
 
 @command
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 when it is stopped."""
     args = get_parser().parse_args(argv)
     for name in ("max_mb", "max_seconds"):
         if not 0 < getattr(args, name) <= 1e6:
-            raise MelvisionError(f"--{name.replace('_', '-')} {getattr(args, name):g}: expected above 0 to 1000000")
+            raise ParameterError(name, f"{getattr(args, name):g}", "above 0 to 1000000")
     _check_extra()
     import ipaddress
     import socket
     from pathlib import Path
 
-    # Taken first: loading a model only to learn that the port is in use would waste seconds.
+    # Opened first: loading a model takes seconds, in vain if the port is in use.
     with _listen(args.host, args.port) as listener:
         import uvicorn
 
@@ -120,20 +123,19 @@ def main(argv=None):
             max_seconds=args.max_seconds,
             name=Path(args.run).resolve().name.encode(errors="backslashreplace").decode(),
             score=_read_score(args.run),
-            names={"localhost", args.host.lower()} | (_names_of_this_machine() if public else set()),
+            hosts={"localhost", args.host.lower()} | (_host_names() if public else set()),
         )
-        shown = socket.gethostname() if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
-        print(f"http://{shown}:{port}/  (Ctrl-C stops it)", flush=True)
+        host = socket.gethostname() if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
+        print(f"http://{host}:{port}/  (Ctrl-C stops it)", flush=True)
         if public:
             print_notes_and_failures(["everybody who can reach this machine can use it"])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
-        leave = server.handle_exit
 
-        def handle_exit(sig, frame):
-            app.state.uploads.stop()  # uvicorn waits for what is being computed before it tells the application
-            leave(sig, frame)
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig, frame):
+                app.state.uploads.stop()  # uvicorn waits for running requests before it shuts the application down
+                super().handle_exit(sig, frame)
 
-        server.handle_exit = handle_exit
+        server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Exported files: they answer as the run does, tell all that predicting needs, and strangers' are refused."""
+"""Exported files give the probabilities of the run, hold what predicting needs, and damaged ones are refused."""
 
 import json
 import shutil
@@ -27,6 +27,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install -e .[export]")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install -e .[export]")
 
+#: An export takes some 5 s.
+pytestmark = pytest.mark.slow
+
 #: Name and channels.
 CASES = [("vgg", 1), ("vgg_dense", 1), ("cnn2", 3), ("cnn3", 1), ("crnn", 1), ("resnet18", 1)]
 
@@ -49,7 +52,7 @@ def file(trained, tmp_path_factory):
 
 @pytest.fixture
 def changed(file, tmp_path):
-    """A function that writes the file anew, as a change of its protocol buffer leaves it."""
+    """A function that writes a copy of the file with a change to its protocol buffer."""
 
     def write(change):
         model = onnx.load(file)
@@ -62,20 +65,20 @@ def changed(file, tmp_path):
 
 
 def learnt(name, texture, pictures, channels=1):
-    """A model that took a few steps on some pictures, and its recipe."""
+    """A model after a few training steps on some pictures, and its spec."""
     torch.manual_seed(0)
     points = len(train_windows(pictures.x)) if texture else 0
     arguments = {"name": name, "texture": points, "dropout": 0.1}
     mean, std = pictures.x.mean_and_std()
     spec = InputSpec(pictures.x.height, channels, window=5.0)
-    recipe = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
-    model = checkpoint.build(recipe)
+    spec = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
+    model = checkpoint.build(spec)
     fit_texture(model, pictures.x, pictures.y)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum")
     for _ in range(3):
         optimisation = Optimisation(criterion, torch.optim.AdamW(model.parameters(), 1e-3))
         train_one_epoch(model, pictures, batches(torch.randperm(len(pictures.y)), 8), optimisation)
-    return model.eval(), recipe
+    return model.eval(), spec
 
 
 def windows_of(x, n):
@@ -90,60 +93,60 @@ def agrees(network, model, x):
         pixels = windows_of(x, n)
         with torch.inference_mode():
             expected = model(to_pixels(pixels, "cpu")).softmax(dim=1).numpy()
-        found = network(pixels.numpy())
-        assert found.dtype == np.float32 and found.shape == (n, 3)
-        assert np.abs(found - expected).max() < 2e-5
+        result = network(pixels.numpy())
+        assert result.dtype == np.float32 and result.shape == (n, 3)
+        assert np.abs(result - expected).max() < 2e-5
     assert expected.std(axis=0).max() > 0.01, "it tells pictures apart"
 
 
-def test_a_run_answers_as_before(file, trained):
-    """With texture statistics, as the standard recipe has them."""
-    model, recipe = checkpoint.load_model(trained / "run")
-    assert recipe.model["texture"]
-    agrees(exported.load(file), model, read_pictures(trained / "images", size=32, window=recipe.input.window).x)
+def test_an_exported_run_gives_the_same_probabilities(file, trained):
+    """With the texture SVM of the standard preset."""
+    model, spec = checkpoint.load_model(trained / "run")
+    assert spec.model["texture"]
+    agrees(exported.load(file), model, read_pictures(trained / "images", size=32, window=spec.input.window).x)
 
 
 @pytest.mark.parametrize(("name", "channels"), CASES)
-def test_every_model_answers_as_before(images, tmp_path, name, channels):
+def test_every_exported_model_gives_the_same_probabilities(images, tmp_path, name, channels):
     pictures = read_pictures(images, size=32, window=1.0, channels=channels)
-    model, recipe = learnt(name, False, pictures, channels)
-    assert exported.save(tmp_path / "m.onnx", [model], recipe) <= exported.TOLERANCE
+    model, spec = learnt(name, False, pictures, channels)
+    assert exported.save(tmp_path / "m.onnx", [model], spec) <= exported.TOLERANCE
     network = exported.load(tmp_path / "m.onnx")
-    assert network.spec == recipe
+    assert network.spec == spec
     agrees(network, model, pictures.x)
 
 
 @needs_data
 def test_real_pictures(tmp_path):
-    """The standard recipe's model, on 10 s windows of pictures by another program."""
+    """The standard preset's model, on 10 s windows of pictures by another program."""
     for genre in ("blues", "classical", "metal"):
         (tmp_path / "images" / genre).mkdir(parents=True)
         for path in sorted((DATA / "gtzan_images" / genre).glob("*.png"))[:10]:
             shutil.copy(path, tmp_path / "images" / genre)
     pictures = read_pictures(tmp_path / "images", size=32, window=10.0)
-    model, recipe = learnt("vgg", True, pictures)
-    exported.save(tmp_path / "m.onnx", [model], recipe)
+    model, spec = learnt("vgg", True, pictures)
+    exported.save(tmp_path / "m.onnx", [model], spec)
     network = exported.load(tmp_path / "m.onnx")
     expected = predict_proba(model, pictures.x).numpy()
-    found = pictures.x.mean_over_windows(lambda windows: network.predict_windows(pictures.x, windows)).numpy()
-    assert len(found) == 30 and len(pictures.x.starts(0)) == 3 and expected.std(axis=0).max() > 0.1
-    assert np.abs(found - expected).max() < 1e-4
+    result = pictures.x.mean_over_windows(lambda windows: network.predict_windows(pictures.x, windows)).numpy()
+    assert len(result) == 30 and len(pictures.x.starts(0)) == 3 and expected.std(axis=0).max() > 0.1
+    assert np.abs(result - expected).max() < 1e-4
 
 
-def test_what_others_read(file, trained):
-    """A stranger's program: the graph's ends, dynamic batches, class names and the recipe."""
+def test_what_other_programs_read(file, trained):
+    """Inputs and outputs of the graph, dynamic batches, class names and the spec."""
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     (pixels,), (probabilities,) = session.get_inputs(), session.get_outputs()
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 1, 32, 32])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["batch", 3])
     metadata = session.get_modelmeta().custom_metadata_map
-    _, recipe = checkpoint.load_model(trained / "run")
-    assert json.loads(metadata["classes"]) == recipe.classes == ["blues", "jazz", "metal"]
-    assert json.loads(metadata["spec"])["input"] == recipe.input.to_dict()
+    _, spec = checkpoint.load_model(trained / "run")
+    assert json.loads(metadata["classes"]) == spec.classes == ["blues", "jazz", "metal"]
+    assert json.loads(metadata["spec"])["input"] == spec.input.to_dict()
     assert metadata["precision"] == "fp32" and metadata["models"] == "1" and metadata["melvision"]
     for n in (1, 2, 65):
-        (found,) = session.run(None, {"pixels": np.zeros((n, 1, 32, 32), np.uint8)})
-        assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
+        (result,) = session.run(None, {"pixels": np.zeros((n, 1, 32, 32), np.uint8)})
+        assert np.allclose(result.sum(axis=1), 1, atol=1e-5)
 
 
 def test_it_is_plain_onnx_that_older_runtimes_read(file):
@@ -160,42 +163,42 @@ def test_threads_change_nothing(file, threads):
     assert np.abs(exported.load(file, threads)(x) - exported.load(file)(x)).max() < 1e-6
 
 
-def test_predict_gives_the_same_answer_from_both(file, trained, capsys):
+def test_predict_gives_the_same_for_both(file, trained, capsys):
     pictures = sorted(str(path) for path in (trained / "data" / "test").rglob("*.png"))
-    answers = []
+    predictions = []
     for run in (trained / "run", file):
         assert predict.main([str(run), *pictures, "--json", "--device", "cpu"]) == 0
-        answers.append(json.loads(capsys.readouterr().out))
-    for ours, theirs in zip(*answers, strict=True):
+        predictions.append(json.loads(capsys.readouterr().out))
+    for ours, theirs in zip(*predictions, strict=True):
         assert ours["predicted"] == theirs["predicted"] and ours["notes"] == theirs["notes"]
         assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
 
 
-def test_evaluate_gives_the_same_scores_from_both(file, trained, capsys):
+def test_evaluate_gives_the_same_scores_for_both(file, trained, capsys):
     scores = []
     for run in (trained / "run", file):
         assert evaluate.main([str(run), "--json"]) == 0, "it knows what it was trained on"
-        told = capsys.readouterr()
-        scores.append(json.loads(told.out))
+        captured = capsys.readouterr()
+        scores.append(json.loads(captured.out))
     assert scores[0]["trained_on"] == 0 and scores[1]["trained_on"] is None
-    assert "no split.csv beside" in told.err
+    assert "no split.csv beside" in captured.err
     for name in ("data", "n", "accuracy", "macro_f1"):
         assert scores[0][name] == scores[1][name]
 
 
 def test_seeds_become_one_graph(images, tmp_path, capsys):
     pictures = read_pictures(images, size=32, window=1.0)
-    model, recipe = learnt("cnn2", False, pictures)
+    model, spec = learnt("cnn2", False, pictures)
     for seed in (0, 1):
         (tmp_path / "runs" / f"seed-{seed}").mkdir(parents=True)
-        checkpoint.save(tmp_path / "runs" / f"seed-{seed}" / "model.pt", model, recipe)
-        model = checkpoint.build(recipe)  # the second has learnt nothing
+        checkpoint.save(tmp_path / "runs" / f"seed-{seed}" / "model.pt", model, spec)
+        model = checkpoint.build(spec)  # the second is not trained
     (tmp_path / "runs" / "seeds.json").write_text("{}")
     assert main([str(tmp_path / "runs")]) == 0
     assert "2 models, 3 genres" in capsys.readouterr().out
     both, one = (Predictor(tmp_path / run, "cpu").probabilities(pictures.x) for run in ("runs", "runs/seed-0"))
-    found = Predictor(tmp_path / "runs" / "model.onnx").probabilities(pictures.x)
-    assert np.abs(found - both).max() < 1e-5 < 1e-3 < np.abs(found - one).max()
+    mean = Predictor(tmp_path / "runs" / "model.onnx").probabilities(pictures.x)
+    assert np.abs(mean - both).max() < 1e-5 < 1e-3 < np.abs(mean - one).max()
 
 
 def test_predicting_needs_no_networks_of_pytorch(file, trained):
@@ -248,14 +251,14 @@ def unknown_operator(model):
 
 
 REFUSED = [
-    (elsewhere, "keeps weights in another file"),
-    (elsewhere_inside, "keeps weights in another file"),
+    (elsewhere, "stores weights in another file"),
+    (elsewhere_inside, "stores weights in another file"),
     (lambda model: model.ClearField("metadata_props"), "was not exported by melvision"),
     (lambda model: model.graph.node[0].__setattr__("domain", "evil.example\n"), "operators of 'evil.example"),
     (lambda model: model.graph.ClearField("node"), "is no ONNX file or damaged"),
     (lambda model: model.graph.ClearField("initializer"), "ONNX Runtime cannot use it"),
     (unknown_operator, "ONNX Runtime cannot use it"),
-    (set_metadata("format", "3"), "was not exported by this version"),
+    (set_metadata("format", "3"), "was exported by another version"),
     (set_metadata("spec", "[" * 100_000), "its spec is damaged"),
     (set_metadata("spec", "[]"), "its spec is damaged"),
     (set_metadata("models", "many"), "its spec is damaged"),
@@ -268,18 +271,18 @@ REFUSED = [
     (set_spec(render={"sr": 1}), "its spec is damaged (sr=1"),
     (set_spec(size=64), "its graph does not fit its spec"),
     (set_spec(size=1 << 40), "its spec is damaged (size)"),
-    (set_spec(classes=["one"]), "not a row of genres"),
+    (set_spec(classes=["one"]), "expected a row of genres"),
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), REFUSED)
-def test_what_is_not_ours_is_refused_in_one_line(changed, trained, capsys, change, told):
+@pytest.mark.parametrize(("change", "message"), REFUSED)
+def test_other_files_are_refused_in_one_line(changed, trained, capsys, change, message):
     path = changed(change)
     picture = next((trained / "images").rglob("*.png"))
     assert predict.main([str(path), str(picture)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {path}: ") and error.count("\n") == 1
-    assert told in error
+    assert message in error
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
@@ -294,7 +297,7 @@ def test_truncated_files(file, trained, tmp_path, capsys, kept):
 def test_mistakes_of_the_command_line(file, trained, tmp_path, capsys):
     picture = str(next((trained / "images").rglob("*.png")))
     (tmp_path / "folder.onnx").mkdir()
-    for call, told in [
+    for call, message in [
         (lambda: main([str(trained / "run"), "-o", str(tmp_path / "model.pt")]), "ends in .onnx"),
         (lambda: main([str(trained / "run"), "-o", str(tmp_path / "folder.onnx")]), "ends in .onnx"),
         (lambda: main([str(file), "-o", str(tmp_path / "again.onnx")]), "is exported already"),
@@ -304,7 +307,7 @@ def test_mistakes_of_the_command_line(file, trained, tmp_path, capsys):
     ]:
         assert call() == 2
         error = capsys.readouterr().err
-        assert told in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["folder.onnx"]
 
 
@@ -328,9 +331,9 @@ def test_without_the_extra(file, trained, tmp_path, capsys, monkeypatch, missing
         assert f'needs {missing}; install it: pip install -e ".[export]"' in error and error.count("\n") == 1
 
 
-def test_a_file_that_disagrees_is_not_written(images, tmp_path, monkeypatch):
+def test_a_file_with_other_probabilities_is_not_written(images, tmp_path, monkeypatch):
     """Weights that change after the graph was made: what PyTorch says then is not what the file says."""
-    model, recipe = learnt("cnn2", False, read_pictures(images, size=32, window=1.0))
+    model, spec = learnt("cnn2", False, read_pictures(images, size=32, window=1.0))
     opened = exported._open
 
     def change_then_open(*given):
@@ -343,5 +346,5 @@ def test_a_file_that_disagrees_is_not_written(images, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.onnx").write_text("what was there")
     with pytest.raises(MelvisionError, match="not written, because ONNX Runtime's probabilities differ from PyTorch's"):
-        exported.save(tmp_path / "out" / "model.onnx", [model], recipe)
+        exported.save(tmp_path / "out" / "model.onnx", [model], spec)
     assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["what was there"]

@@ -18,7 +18,7 @@ WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "spec": {"classes": ["a"], "mode
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: None, "no such checkpoint"),
         (lambda path: path.write_bytes(b"no checkpoint"), "is no checkpoint or damaged"),
@@ -28,12 +28,12 @@ WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "spec": {"classes": ["a"], "mode
         (lambda path: torch.save(WITHOUT_WEIGHTS, path), "does not fit"),
     ],
 )
-def test_what_is_no_checkpoint(tmp_path, trained, capsys, make, told):
+def test_what_is_no_checkpoint(tmp_path, trained, capsys, make, message):
     make(tmp_path / "model.pt")
     picture = str(trained / "images" / "jazz" / "jazz.00001.png")
     assert predict.main([str(tmp_path), picture]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
 
 
@@ -66,8 +66,8 @@ def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     x = pixels(name, 4, channels)
     before.train()(x)  # the means of batch norm belong to it
     checkpoint.save(tmp_path / "model.pt", before, recipe)
-    after, told = checkpoint.load_model(tmp_path)
-    assert told == recipe
+    after, loaded = checkpoint.load_model(tmp_path)
+    assert loaded == recipe
     assert not after.training
     with torch.inference_mode():
         assert torch.equal(after(x), before.eval()(x))

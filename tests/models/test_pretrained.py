@@ -48,21 +48,21 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), REFUSED)
-def test_what_cannot_be_built(downloads, arguments, told):
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_what_cannot_be_built(downloads, arguments, message):
     with pytest.raises(MelvisionError) as error:
         build(**arguments)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert arguments["name"] != "vit_b_16" or "size 224" in str(error.value)
 
 
-@pytest.mark.parametrize(("arguments", "told"), REFUSED)
-def test_what_cannot_be_built_through_the_command_line(downloads, tmp_path, capsys, arguments, told):
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_what_cannot_be_built_through_the_command_line(downloads, tmp_path, capsys, arguments, message):
     write_tree(tmp_path / "data" / "train", 2)
     write_tree(tmp_path / "data" / "dev", 1, start=2)
     flags = ["--model", arguments["name"], "--weights", arguments.get("weights", ""), "--size", "32", "--threads", "1"]
     assert train.main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
-    assert told in error
+    assert message in error

@@ -17,7 +17,10 @@ from vision.reports import html
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("run.html", "pooled.html", "quality.html")
-POOLED = {"title": "runs", "headline": "70 % right", "note": "", "report": "accuracy 0.7", "about": "{}"}
+SCORES = {"accuracy": 0.7, "interval": [0.4, 0.9], "n": 10, "macro_f1": 0.6, "top3": 1.0, "calibration_error": 0.1}
+TEXTS = ("title", "headline", "note", "about")
+POOLED = {"title": "runs", "headline": "70 % right", "note": "", "about": "{}"}
+POOLED |= {"lines": ["accuracy 0.7"], "scores": SCORES, "genre_rows": [["blues", 10, "0.50", "0.60", "0.55", ""]]}
 
 
 @pytest.fixture
@@ -33,18 +36,19 @@ def test_a_page_holds_its_picture_and_what_it_is_given(tmp_path, plot):
     page = PageReader((tmp_path / "page.html").read_text("utf-8"))
     assert page.is_self_contained and len(page.links) == 1
     assert base64.b64decode(page.links[0].partition(",")[2]) == plot.read_bytes()
-    for text in ("runs", "70 % right", "Scores", "accuracy 0.7"):
+    for text in ("runs", "70 % right", "accuracy 0.7", "70.0%", "95 %: 40.0% to 90.0%, n = 10", "blues 10 0.50"):
         assert text in page.text
     assert {path.name for path in tmp_path.iterdir()} == {"page.html", "a_plot.png"}
 
 
 def test_everything_is_escaped(plot):
     hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
-    context = dict.fromkeys(POOLED, hostile) | {"confusion_plot": plot}
+    context = POOLED | dict.fromkeys(TEXTS, hostile) | {"confusion_plot": plot}
+    context |= {"lines": [hostile], "genre_rows": [[hostile, 10, hostile]]}
     text = html.render_page("pooled.html", context)
     page = PageReader(text)
     assert page.is_self_contained and page.tags.count("img") == 1
-    assert page.text.count("<script>alert(1)</script>") == len(POOLED) + 1, "the title stands twice"
+    assert page.text.count("<script>alert(1)</script>") == len(TEXTS) + 1 + 3, "the title stands twice"
     assert "49" not in page.text, "a name is no template"
 
 

@@ -253,6 +253,7 @@ def test_who_sends_nothing_keeps_no_place(predictor, folder, monkeypatch):
 def test_pages_of_other_sites_get_nothing(client, tmp_path, headers, status):
     answer = post(client, ("a.png", picture_bytes(tmp_path)), headers=headers)
     assert answer.status_code == status
+    assert status == 200 or answer.json()["error"]
     assert client.get("/health", headers=headers).status_code == status
 
 
@@ -354,6 +355,7 @@ def get_json(url, data=None, headers=None):
         return json.loads(answer.read())
 
 
+@pytest.mark.slow
 def test_several_visitors_are_served_at_once_and_health_stays_quick(served):
     url, _ = served
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n' + song(20) + b"\r\n--x--\r\n"

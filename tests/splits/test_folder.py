@@ -1,4 +1,4 @@
-"""Nothing of a track, no equal pictures and no group is in two splits; assignments never move."""
+"""Nothing of a track, no equal pictures and no group is in two splits; assignments never change."""
 
 import csv
 import os

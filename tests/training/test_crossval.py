@@ -15,7 +15,7 @@ from render.errors import MelvisionError
 from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
 from vision import crossval
 from vision.reports import html
-from vision.splits.folds import _select, make_folds
+from vision.splits.folds import make_folds, select_pictures
 from vision.splits.groups import read_groups
 from vision.training import loop, repeats
 from vision.training.config import config_of
@@ -141,9 +141,9 @@ def test_what_is_left_and_that_its_figures_are_scikit_learns(images, whole):
     # Student's t: 4.3027 for two degrees of freedom.
     half = 4.3027 * folds["std"] / 3**0.5
     assert folds["interval"] == pytest.approx([folds["mean"] - half, folds["mean"] + half], abs=1e-4)
-    told = (whole / "evaluation_report.txt").read_text()
-    assert "no epoch was chosen on what it is scored on" in told
-    assert f"{folds['mean']:.3f} +- {folds['std']:.3f}" in told
+    printed = (whole / "evaluation_report.txt").read_text()
+    assert "no epoch was chosen on what it is scored on" in printed
+    assert f"{folds['mean']:.3f} +- {folds['std']:.3f}" in printed
     assert summary["about"]["folds"] == 3
     assert "groups of artists.csv" in (whole / "report.html").read_text()
 
@@ -158,7 +158,7 @@ def test_no_model_was_trained_on_what_it_is_scored_on(images, artists, tmp_path,
         return real(config, recipe, train, dev, *args, **how)
 
     scored = []
-    select = _select
+    select = select_pictures
 
     def watch(pictures, numbers):
         part = select(pictures, numbers)
@@ -166,14 +166,14 @@ def test_no_model_was_trained_on_what_it_is_scored_on(images, artists, tmp_path,
         return part
 
     monkeypatch.setattr(repeats, "learn", spy)
-    monkeypatch.setattr(repeats, "_select", watch)
+    monkeypatch.setattr(repeats, "select_pictures", watch)
     assert run(images, tmp_path / "out", "--folds", "2", "--repeats", "2", "--groups", str(artists)) == 0
     assert scored[::2] == learned and len(learned) == 4
     for train, held_out in zip(learned, scored[1::2], strict=True):
         assert not set(train) & set(held_out)
     assert sorted(scored[1] + scored[3]) == sorted(scored[5] + scored[7])
-    told = capsys.readouterr().out
-    lines = re.findall(r"fold (\d) of 2, repeat (\d): ([\d.]+) of (\d+)", told)
+    printed = capsys.readouterr().out
+    lines = re.findall(r"fold (\d) of 2, repeat (\d): ([\d.]+) of (\d+)", printed)
     assert [(fold, repeat) for fold, repeat, _, _ in lines] == [("1", "1"), ("2", "1"), ("1", "2"), ("2", "2")]
     assert sum(int(n) for *_, n in lines) == 2 * 42
     summary = summary_of(tmp_path / "out")
@@ -252,7 +252,7 @@ def test_what_others_put_into_the_folder_stays(images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--folds", "1"], "--folds 1: expected at least 2"),
         (["--repeats", "0"], "--repeats 0: expected at least 1"),
@@ -264,11 +264,11 @@ def test_what_others_put_into_the_folder_stays(images, tmp_path):
         (["--folds", "2", "--model", "resnet9000"], "--model resnet9000: expected one of vgg,"),
     ],
 )
-def test_wrong_use(images, tmp_path, capsys, more, told):
+def test_wrong_use(images, tmp_path, capsys, more, message):
     assert run(images, tmp_path / "out", *more) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
-    assert told in error
+    assert message in error
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
@@ -292,8 +292,8 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     write_tree(tmp_path / "images", 4, ["jazz", "metal"])
     (tmp_path / "images" / "jazz" / "bad.png").write_bytes(b"nothing")
     assert run(tmp_path / "images", tmp_path / "out", "--folds", "2", "--note", "only a test") == 1
-    told = capsys.readouterr()
-    assert "failed: " in told.err and "bad.png: cannot be read" in told.err
+    printed = capsys.readouterr()
+    assert "failed: " in printed.err and "bad.png: cannot be read" in printed.err
     assert summary_of(tmp_path / "out")["pooled"]["n"] == 8
     assert "only a test" in (tmp_path / "out" / "report.html").read_text()
 

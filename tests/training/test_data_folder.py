@@ -12,7 +12,7 @@ from vision.training.data_folder import prepare_data
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
-def test_problems_of_the_split_are_told(tmp_path, capsys, monkeypatch):
+def test_problems_of_the_split_are_reported(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tree(tmp_path / "images_original", 4)
     (tmp_path / "images_original" / "jazz" / "bad.png").write_bytes(b"nothing")
@@ -34,7 +34,7 @@ def test_data_without_its_images_is_trained_on_as_it_is(tmp_path, capsys):
     assert "training on" in capsys.readouterr().err
 
 
-def test_split_by_hand_is_used_and_its_leaks_told(trained, tmp_path, capsys):
+def test_split_by_hand_is_used_and_its_leaks_reported(trained, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(trained / "data", data)
     (data / "split.csv").unlink()
@@ -42,10 +42,10 @@ def test_split_by_hand_is_used_and_its_leaks_told(trained, tmp_path, capsys):
     leaked = next((data / "train" / "jazz").iterdir())
     shutil.copy(leaked, data / "test" / "jazz")
     assert train.main(["--data", str(data), "--out", str(tmp_path / "run"), "--epochs", "1", *QUICK]) == 0
-    told = capsys.readouterr()
-    assert "LEAKS: 1 " in told.err
-    assert leaked.name in told.err
-    assert "3 dev, 4 test" in told.out
+    printed = capsys.readouterr()
+    assert "LEAKS: 1 " in printed.err
+    assert leaked.name in printed.err
+    assert "3 dev, 4 test" in printed.out
 
 
 def test_the_library_returns_what_the_command_prints(tmp_path, capsys):

@@ -183,9 +183,9 @@ def test_each_picture_is_used_and_scored_once_an_epoch(data, tmp_path, together)
     # After each epoch they agree, on the means of batch norm too.
     weights = [torch.load(tmp_path / f"weights{rank}.pt") for rank in range(2)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    told = [together.read(rank, "out") for rank in range(2)]
-    assert told[0].count("\nepoch") == 3
-    assert told[1] == together.read(0, "err") == together.read(1, "err") == ""
+    printed = [together.read(rank, "out") for rank in range(2)]
+    assert printed[0].count("\nepoch") == 3
+    assert printed[1] == together.read(0, "err") == together.read(1, "err") == ""
 
 
 def reading(arguments, folder, *hosts):
@@ -301,14 +301,14 @@ def test_fewer_dev_pictures_than_processes(data, tmp_path, together):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [(["--data", "nowhere"], "nowhere: there is no such folder"), (["--batch-size", "3"], "expected 4 or more")],
 )
-def test_mistakes_end_all_processes(data, tmp_path, together, more, told):
+def test_mistakes_end_all_processes(data, tmp_path, together, more, message):
     codes = together(train.main, flags(data, tmp_path / "run", 1, *more))
     assert codes[0] == 2 and codes[1] not in (0, None)
     error = together.read(0, "err")
-    assert error.startswith("error: ") and told in error and error.count("\n") == 1
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
 def test_pictures_that_cannot_be_used_end_all_processes(data, tmp_path, together):

@@ -107,8 +107,8 @@ def test_patience(misleading, tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     capsys.readouterr()
     assert train.main(["--resume", str(tmp_path / "b")]) == 0
-    told = capsys.readouterr().out
-    assert "stopped early" in told and "\nepoch" not in told
+    printed = capsys.readouterr().out
+    assert "stopped early" in printed and "\nepoch" not in printed
     assert same_runs(tmp_path / "a", tmp_path / "b")
     # And after its first.
     interrupt(monkeypatch, loop, "write_state", 1)

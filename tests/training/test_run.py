@@ -114,9 +114,9 @@ def test_training_on_what_cannot_be_trained_on(tmp_path, monkeypatch, capsys, tr
     (tmp_path / "images_original" / "blues").mkdir(parents=True)
     soundfile.write(tmp_path / "images_original" / "blues" / "a.wav", np.zeros(5000), 22050)
     assert "python -m render images_original" in refused()
-    told = refused("--data", str(tmp_path / "images_original"))
-    assert "has no train and no dev" in told
-    assert "python -m render" in told
+    printed = refused("--data", str(tmp_path / "images_original"))
+    assert "has no train and no dev" in printed
+    assert "python -m render" in printed
     assert "there is no such folder; split a pictures folder" in refused("--data", str(tmp_path / "nowhere"))
     write_tree(tmp_path / "one" / "train", 3, ["jazz"])
     assert "has no dev folder" in refused("--data", "one")

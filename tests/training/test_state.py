@@ -45,7 +45,7 @@ def damage_by_a_bit(path):
 
 
 @pytest.mark.parametrize("damage", [damage_by_cutting, damage_by_emptying, damage_by_a_bit])
-def test_a_damaged_state_is_told_and_the_one_before_it_used(data, whole, tmp_path, monkeypatch, capsys, damage):
+def test_a_damaged_state_is_reported_and_the_one_before_it_used(data, whole, tmp_path, monkeypatch, capsys, damage):
     out = tmp_path / "run"
     interrupt(monkeypatch, loop, "write_state", 3)
     assert train.main(flags(data, out)) == 130
@@ -164,7 +164,7 @@ def test_a_resumed_run_computes_on_as_many_threads(data, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("name", "other", "told"),
+    ("name", "other", "message"),
     [
         ("device", "cuda", "device was cpu"),
         ("precision", "bf16", "precision was fp32"),
@@ -173,12 +173,12 @@ def test_a_resumed_run_computes_on_as_many_threads(data, tmp_path, monkeypatch, 
         ("pictures", "", "the pictures were others"),
     ],
 )
-def test_a_run_does_not_go_on_under_other_conditions(tmp_path, name, other, told):
+def test_a_run_does_not_go_on_under_other_conditions(tmp_path, name, other, message):
     about = {"config": {}, "device": "cpu", "precision": "fp32", "threads": 1, "processes": 1, "pictures": "a"}
     model = torch.nn.Linear(1, 1)
     write_state(tmp_path, model, torch.optim.SGD(model.parameters()), [], about)
     assert read_state(tmp_path, about, print)["history"] == []
-    with pytest.raises(MelvisionError, match=told) as error:
+    with pytest.raises(MelvisionError, match=message) as error:
         read_state(tmp_path, about | {name: other}, print)
     assert "into another folder" in str(error.value)
 

@@ -52,8 +52,8 @@ class ExplainedTrack:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     genre: str = ""
-    p: np.ndarray | None = None
-    bands: np.ndarray | None = None
+    p: np.ndarray = field(default_factory=lambda: np.empty(0))
+    bands: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     settings: Settings | None = None
     explanation: Explanation | None = None
     plot: Path | None = None
@@ -104,7 +104,8 @@ def explain_files(
     track : ExplainedTrack
         In the order of `files`.
     """
-    classes, taken = predictor.classes, set()
+    classes = predictor.classes
+    taken: set[Path] = set()
     for path in files:
         try:
             read = predictor.read(path)

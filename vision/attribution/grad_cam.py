@@ -45,7 +45,7 @@ def feature_layer(model: GenreClassifier, size: int) -> nn.Module:
     hooks = [layer.register_forward_hook(record) for layer in model.net.modules()]
     try:
         with torch.inference_mode():
-            mean = model.normalize.mean
+            mean = model.normalize.get_buffer("mean")
             model.net(torch.zeros(1, mean.shape[1], size, size, device=mean.device))
     finally:
         for hook in hooks:

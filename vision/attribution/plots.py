@@ -1,5 +1,7 @@
 """Plots of what a prediction is based on: one plot a track, and the frequency bands that matter for each genre."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,7 +64,7 @@ class Explanation:
     """
 
     name: str
-    x: "torch.Tensor"
+    x: torch.Tensor
     start: float
     end: float
     settings: Settings | None
@@ -76,7 +78,7 @@ class Explanation:
     times: np.ndarray
 
 
-def _label_frequencies(axes: "Axes", settings: Settings | None) -> None:
+def _label_frequencies(axes: Axes, settings: Settings | None) -> None:
     """Label a frequency axis that goes from 0, the lower edge of the picture, to 1, the upper edge."""
     axes.set_ylim(0, 1)
     if settings is None:
@@ -89,7 +91,7 @@ def _label_frequencies(axes: "Axes", settings: Settings | None) -> None:
         places = (edges[:-1] + edges[1:]) / 2 / edges[-1]
         axes.set_yticks(places, [band["name"].replace("_", " ") for band in bands], fontsize=7)
     else:
-        labels = {}
+        labels: dict[float, str] = {}
         for place, hz in reversed(list(zip(*figure.frequency_ticks(settings), strict=True))):
             share = (place + 0.5) / settings.n_mels
             if all(other - share > CLOSEST for other in labels):
@@ -118,10 +120,10 @@ def frequencies(settings: Settings | None, n_bands: int) -> np.ndarray | None:
     return np.array([figure.frequency_at(share * settings.n_mels - 0.5, settings) for share in shares])
 
 
-def _picture(axes: "Axes", explanation: Explanation, heat: np.ndarray | None = None) -> None:
+def _picture(axes: Axes, explanation: Explanation, heat: np.ndarray | None = None) -> None:
     """Draw the picture. With a heat map it is grey, under the heat and a contour where that is one half."""
     pixels, start, end = explanation.x.numpy(), explanation.start, explanation.end
-    place = {"aspect": "auto", "extent": (start, end, 0, 1)}
+    place: dict[str, Any] = {"aspect": "auto", "extent": (start, end, 0, 1)}
     if heat is None:
         image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
         axes.imshow(image, cmap="magma", vmin=0, vmax=255, **place)
@@ -139,11 +141,13 @@ def _picture(axes: "Axes", explanation: Explanation, heat: np.ndarray | None = N
     _label_frequencies(axes, explanation.settings)
 
 
-def _steps(axes: "Axes", values: np.ndarray, edges: np.ndarray, *, horizontal: bool) -> None:
+def _steps(axes: Axes, values: np.ndarray, edges: np.ndarray, *, horizontal: bool) -> None:
     """Draw evidence as bars between edges: for the genre in blue, against it in orange and hatched."""
     for colour, hatch, part in ((FOR, None, np.maximum(values, 0)), (AGAINST, "////", np.minimum(values, 0))):
-        style = {"baseline": 0, "fill": True, "facecolor": colour, "edgecolor": "white", "hatch": hatch, "linewidth": 0}
-        axes.stairs(part, edges, orientation="horizontal" if horizontal else "vertical", **style)
+        axes.stairs(
+            part, edges, orientation="horizontal" if horizontal else "vertical", baseline=0, fill=True,
+            facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0,
+        )  # fmt: skip
     (axes.axvline if horizontal else axes.axhline)(0, color="0.3", linewidth=0.8)
     # The axis ends at 0.25 bits or more, so that a flat profile looks flat.
     limit = max(0.25, 1.1 * np.abs(values).max())
@@ -151,17 +155,17 @@ def _steps(axes: "Axes", values: np.ndarray, edges: np.ndarray, *, horizontal: b
     axes.grid(alpha=0.3)
 
 
-def _bars(axes: "Axes", explanation: Explanation) -> None:
+def _bars(axes: Axes, explanation: Explanation) -> None:
     """Draw the probabilities of the most probable genres, and of the explained one."""
     probabilities, explained = explanation.probabilities, explanation.label
     order = np.argsort(-probabilities, kind="stable")[:BARS]
     if explained not in order:
         order[-1] = explained
-    rows = np.arange(len(order))
+    rows = range(len(order))
     axes.barh(rows, probabilities[order], color=[FOR if label == explained else "0.7" for label in order])
-    for row, label in zip(rows, order, strict=True):
+    for row, label in enumerate(order):
         p = probabilities[label]
-        inside = {"ha": "right", "color": "white" if label == explained else "black"} if p > 0.8 else {}
+        inside: dict[str, Any] = {"ha": "right", "color": "white" if label == explained else "black"} if p > 0.8 else {}
         axes.text(p - 0.02 if inside else p + 0.02, row, f"{p:.2f}", va="center", fontsize=8, **inside)
     axes.set_yticks(rows, [plain_text(explanation.classes[label]) for label in order], fontsize=8)
     axes.set(xlim=(0, 1))
@@ -169,7 +173,7 @@ def _bars(axes: "Axes", explanation: Explanation) -> None:
     axes.invert_yaxis()
 
 
-def _note(axes: "Axes", text: str) -> None:
+def _note(axes: Axes, text: str) -> None:
     axes.axis("off")
     axes.text(0, 1, text, va="top", fontsize=8, transform=axes.transAxes)
 
@@ -193,12 +197,10 @@ def plot_track(path: str | Path, explanation: Explanation) -> None:
     _picture(picture, explanation)
     picture.set_title("input of the model", fontsize=10)
     _bars(drawing.add_subplot(grid[0, 1]), explanation)
-    _plot_occlusion(drawing, grid, picture, explanation)
+    # The panels of the left column share the time axis; the lowest one is labelled.
+    left = [picture, *_plot_occlusion(drawing, grid, picture, explanation)]
     if explanation.cam is not None:
-        _plot_cam(drawing, grid, picture, explanation)
-
-    # Panels of the left column share the time axis; the lowest one is labelled.
-    left = [axes for axes in drawing.axes if axes.get_subplotspec().colspan.start == 0]
+        left.append(_plot_cam(drawing, grid, picture, explanation))
     for axes in left[:-1]:
         axes.tick_params(labelbottom=False)
     left[-1].set_xlabel("time (s)")
@@ -215,8 +217,8 @@ def _title(explanation: Explanation) -> str:
     return title
 
 
-def _plot_occlusion(drawing: "Figure", grid: "GridSpec", picture: "Axes", explanation: Explanation) -> None:
-    """Add the rows of the occlusion map and of the evidence by time."""
+def _plot_occlusion(drawing: Figure, grid: GridSpec, picture: Axes, explanation: Explanation) -> list[Axes]:
+    """Add the rows of the occlusion map and of the evidence by time; returns their left panels."""
     genre = plain_text(explanation.classes[explanation.label])
     heat = drawing.add_subplot(grid[1, 0], sharex=picture)
     _picture(heat, explanation, explanation.heat)
@@ -235,10 +237,11 @@ def _plot_occlusion(drawing: "Figure", grid: "GridSpec", picture: "Axes", explan
     times.set_title("evidence lost without this time", fontsize=10)
     key = f"1 bit: the odds of {genre} halve\nblue: evidence for it\nhatched: evidence against it\n"
     _note(drawing.add_subplot(grid[2, 1]), key + "white line: half of the maximum")
+    return [heat, times]
 
 
-def _plot_cam(drawing: "Figure", grid: "GridSpec", picture: "Axes", explanation: Explanation) -> None:
-    """Add the row of Grad-CAM."""
+def _plot_cam(drawing: Figure, grid: GridSpec, picture: Axes, explanation: Explanation) -> Axes:
+    """Add the row of Grad-CAM; returns its left panel."""
     genre = plain_text(explanation.classes[explanation.label])
     cam = drawing.add_subplot(grid[3, 0], sharex=picture)
     _picture(cam, explanation, explanation.cam)
@@ -248,6 +251,7 @@ def _plot_cam(drawing: "Figure", grid: "GridSpec", picture: "Axes", explanation:
         key += f"They contribute {explanation.share:.0%} of the\nprediction; the rest comes from\n"
         key += "texture statistics, which have no\ngradient. The occlusion map above\ncovers both."
     _note(drawing.add_subplot(grid[3, 1]), key)
+    return cam
 
 
 def plot_bands(

@@ -1,49 +1,54 @@
-"""Models as ONNX files: pixels in, probabilities out, and in the metadata how pictures are to be prepared.
+"""Models as ONNX files: pixels to probabilities, with metadata that says how pictures are to be prepared.
 
-The file is one graph for whoever has an ONNX runtime: ``pixels``, uint8 (batch, channels, size, size),
-to ``probabilities``, float32 (batch, classes). Normalisation, texture statistics and the mean over several
-models are inside. What comes before, cutting margins, colours to levels and windows, is told by the
-metadata (`describe`), and done by `vision.predictor`.
+The file is one graph for any ONNX runtime: ``pixels``, uint8 (batch, channels, size, size), to ``probabilities``,
+float32 (batch, classes). Normalisation, the texture SVM and the mean over several models are part of it. What comes
+before (cutting margins, colours to levels, windows) is described in the metadata, see `metadata_of`, and done by
+`vision.data.preprocess.Preprocessor`.
 """
 
 import json
 import math
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from render import __version__, atomic
 from render.errors import MelvisionError
-from vision.data.pixel_store import EVAL_BATCH
+from vision.data.pixel_store import EVAL_BATCH, PixelStore
 from vision.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 ENDING = ".onnx"
 
 FORMAT = 2
 OLD_FORMATS = (1,)
 
-#: The oldest operators that have all we need: ONNX Runtime reads them since 1.14.
+#: The oldest operator set that has all we need; ONNX Runtime reads it since 1.14.
 OPSET = 18
 
-#: Probabilities of ONNX Runtime and PyTorch may differ by so much.
+#: Largest accepted difference between the probabilities of ONNX Runtime and PyTorch.
 TOLERANCE = 1e-4
 
-#: Bytes of weights that fit into a protocol buffer, which ends at 2 GiB.
-LARGEST = 2_000_000_000
+#: Bytes of weights that fit into a protocol buffer, which is limited to 2 GiB.
+MAX_BYTES = 2_000_000_000
 
-#: What PyTorch computes in while it is exported, and the file for good.
+#: Precision of the exported graph.
 PRECISION = "fp32"
 
 
-def is_exported(path):
-    """Tell whether a path is named as an exported file, and is no folder of a run that is named so."""
+def is_exported(path: str | Path) -> bool:
+    """Return whether a path is named like an exported file and is no folder of that name."""
     return str(path).lower().endswith(ENDING) and not Path(path).is_dir()
 
 
 def _runtime():
-    """The modules onnx and onnxruntime, which are an extra."""
+    """Import the modules onnx and onnxruntime, which are an extra."""
     try:
         import onnx
         import onnxruntime
@@ -52,29 +57,34 @@ def _runtime():
     return onnx, onnxruntime
 
 
-def describe(spec, n_models):
-    """What the metadata of a file holds: text by key.
+def metadata_of(spec: ModelSpec, n_models: int) -> dict[str, str]:
+    """Return the metadata of an exported file.
 
     Parameters
     ----------
     spec : ModelSpec
         Of the models.
     n_models : int
-        Whose mean is exported.
+        Number of models whose mean is exported.
 
     Returns
     -------
     metadata : dict of str to str
-        ``melvision``, its version; ``classes``, a JSON list in the order of the probabilities;
-        ``spec``, JSON of all that `ModelSpec` holds; ``models``, their number; ``precision``; ``format``.
+        ``melvision``, its version; ``classes``, a JSON list in the order of the probabilities; ``spec``, the
+        `ModelSpec` as JSON; ``models``, their number; ``precision``; ``format``.
     """
-    metadata = {"melvision": __version__, "format": FORMAT, "precision": PRECISION, "models": n_models}
-    metadata = {name: str(value) for name, value in metadata.items()}
-    return metadata | {"classes": json.dumps(spec.classes), "spec": json.dumps(spec.to_dict())}
+    return {
+        "melvision": __version__,
+        "format": str(FORMAT),
+        "precision": PRECISION,
+        "models": str(n_models),
+        "classes": json.dumps(spec.classes),
+        "spec": json.dumps(spec.to_dict()),
+    }
 
 
-class _Together(torch.nn.Module):
-    """Pixels as they are stored, uint8 (B, C, H, W), to the models' mean probabilities."""
+class _MeanOfModels(torch.nn.Module):
+    """Stored pixels, uint8 (B, C, H, W), to the mean probabilities of the models."""
 
     def __init__(self, models):
         super().__init__()
@@ -82,12 +92,12 @@ class _Together(torch.nn.Module):
 
     def forward(self, pixels):
         x = pixels.float() / 255
-        answers = [model(x).float().softmax(dim=1) for model in self.models]
-        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(dim=0)
+        probabilities = [model(x).float().softmax(dim=1) for model in self.models]
+        return probabilities[0] if len(probabilities) == 1 else torch.stack(probabilities).mean(dim=0)
 
 
-def save(path, models, spec):
-    """Export models to one file, which is written only if it answers as they do.
+def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -> float:
+    """Export models to one file, which is written only if its probabilities are those of the models.
 
     Parameters
     ----------
@@ -106,19 +116,19 @@ def save(path, models, spec):
     Raises
     ------
     MelvisionError
-        When a model cannot be exported, is too large, or does not answer as before.
+        When a model cannot be exported, is too large, or the exported probabilities differ.
     """
     onnx, _ = _runtime()
-    together = _Together(models).eval()
-    if 4 * sum(weights.numel() for weights in together.state_dict().values()) > LARGEST:
+    mean_of_models = _MeanOfModels(models).eval()
+    if 4 * sum(weights.numel() for weights in mean_of_models.state_dict().values()) > MAX_BYTES:
         raise MelvisionError(f"{path}: {len(models)} models are too large for one ONNX file; export fewer")
-    pixels = torch.zeros(2, spec.input.channels, spec.input.size, spec.input.size, dtype=torch.uint8)
+    pixels = torch.zeros_like(torch.from_numpy(trial_pictures(spec)[:2]))
     try:
-        # What the exporter has to say is for those who write models.
+        # The warnings of the exporter are for developers of models.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                together, (pixels,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
+                mean_of_models, (pixels,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
                 input_names=["pixels"], output_names=["probabilities"],
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
             )  # fmt: skip
@@ -126,17 +136,18 @@ def save(path, models, spec):
         raise MelvisionError(
             f"{path}: PyTorch cannot export this model ({str(error).strip().splitlines()[0]})"
         ) from None
+    assert program is not None  # it is only without `dynamo`
     model = program.model_proto
-    # The exporter notes where in whose folder each line of the network stands.
+    # The exporter adds the source file and line of each operator, with the paths of this machine.
     for message in messages(model):
         if "metadata_props" in message.DESCRIPTOR.fields_by_name:
             message.ClearField("metadata_props")
         if "doc_string" in message.DESCRIPTOR.fields_by_name:
             message.ClearField("doc_string")
     model.producer_name, model.producer_version = "melvision", __version__
-    onnx.helper.set_model_props(model, describe(spec, len(models)))
+    onnx.helper.set_model_props(model, metadata_of(spec, len(models)))
     content = model.SerializeToString()
-    difference = _difference(_open(content, path), together, trial_pictures(spec))
+    difference = _difference(_open(content, path), mean_of_models, trial_pictures(spec))
     if not difference <= TOLERANCE:
         raise MelvisionError(
             f"{path}: not written, because ONNX Runtime's probabilities differ from PyTorch's by {difference:.1g}; "
@@ -147,17 +158,25 @@ def save(path, models, spec):
     return difference
 
 
-def trial_pictures(spec):
-    """Pictures that try a network: noise of all kinds, ripples, silence; (n, channels, size, size), uint8.
+def trial_pictures(spec: ModelSpec) -> np.ndarray:
+    """Return pictures to compare networks on: noise, ripples and silence, the same each time.
 
-    There is one more than a batch of `engine.EVAL_BATCH`, and the same ones each time.
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the models.
+
+    Returns
+    -------
+    x : np.ndarray, shape (EVAL_BATCH + 1, channels, size, size), uint8
     """
-    n, size = EVAL_BATCH + 1, spec.input.size
+    n, size, channels = EVAL_BATCH + 1, spec.input.size, spec.input.channels
+    assert channels is not None  # only before training
     rng = np.random.default_rng(0)
     middle, width, slope, rate = (rng.uniform(low, high, (n, 1, 1, 1)) for low, high in
                                   ((0, 255), (0, 80), (-1, 1), (0, 0.5)))  # fmt: skip
     rows, columns = np.mgrid[:size, :size]
-    x = middle + width * rng.standard_normal((n, spec.input.channels, size, size))
+    x = middle + width * rng.standard_normal((n, channels, size, size))
     x = x + slope * 128 * (rows / size - 0.5) + 40 * np.cos(2 * math.pi * rate * (columns + slope * rows))
     x = x.clip(0, 255).astype(np.uint8)
     x[0], x[1] = 0, 255
@@ -165,30 +184,30 @@ def trial_pictures(spec):
 
 
 @torch.inference_mode()
-def _difference(network, together, x):
-    found = []
+def _difference(network, mean_of_models, x):
+    differences = []
     for part in (x[:1], x[:2], x):  # batches of one are a case of their own
-        expected = together(torch.from_numpy(part)).numpy()
-        found.append(np.abs(network(part).astype(np.float64) - expected).max())
-    return float(np.max(found))  # NaN stays NaN
+        expected = mean_of_models(torch.from_numpy(part)).numpy()
+        differences.append(np.abs(network(part).astype(np.float64) - expected).max())
+    return float(np.max(differences))  # NaN stays NaN
 
 
 class OnnxModel:
-    """An exported file, ready to answer.
+    """An exported file that was loaded.
 
     Attributes
     ----------
     spec : ModelSpec
         Of the models in it.
     n_models : int
-        Whose mean its probabilities are.
+        Number of models whose mean probabilities it computes.
     """
 
-    def __init__(self, session, spec, n_models, path):
+    def __init__(self, session: "onnxruntime.InferenceSession", spec: ModelSpec, n_models: int, path: str | Path):
         self._session, self.spec, self.n_models, self._path = session, spec, n_models, path
 
-    def __call__(self, pixels):
-        """Probabilities of windows.
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute the probabilities of windows.
 
         Parameters
         ----------
@@ -205,52 +224,67 @@ class OnnxModel:
             When ONNX Runtime cannot compute them.
         """
         try:
-            (found,) = self._session.run(["probabilities"], {"pixels": pixels})
-        except Exception as error:  # of many kinds, by what is wrong with the file
+            (probabilities,) = self._session.run(["probabilities"], {"pixels": pixels})
+        except Exception as error:  # ONNX Runtime raises many kinds, depending on what is wrong with the file
             raise MelvisionError(f"{self._path}: ONNX Runtime cannot compute it ({_first_line(error)})") from None
-        if found.shape != (len(pixels), len(self.spec.classes)):
+        if probabilities.shape != (len(pixels), len(self.spec.classes)):
             raise MelvisionError(
-                f"{self._path}: answers with shape {found.shape}, not a row of genres for each picture"
+                f"{self._path}: gives shape {probabilities.shape}; expected a row of genres for each picture"
             )
-        return found
+        return probabilities
 
-    def predict_windows(self, x, windows):
-        """Probabilities for single windows; see `engine.predict_windows`."""
+    def predict_windows(
+        self, x: PixelStore, windows: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Sequence[tuple[int, int]], torch.Tensor]]:
+        """Yield batches of windows and their probabilities; see `vision.inference.windows.predict_windows`."""
         for first in range(0, len(windows), EVAL_BATCH):
             part = windows[first : first + EVAL_BATCH]
             yield part, torch.from_numpy(self(x.cut(*zip(*part, strict=True)).numpy()))
 
 
-def load(path, threads=None):
-    """Open an exported file, running none of what does not belong in it.
+def load(path: str | Path, threads: int | None = None) -> OnnxModel:
+    """Load an exported file; nothing in it is executed that is no ONNX operator.
 
     Parameters
     ----------
     path : str or Path
         As `save` wrote it.
     threads : int, optional
-        To compute on; by default as many as torch does.
+        CPU threads; by default as many as torch uses.
 
     Returns
     -------
-    network : Network
+    model : OnnxModel
 
     Raises
     ------
     MelvisionError
-        When it is missing, damaged, keeps its weights elsewhere, or was not exported by melvision.
+        When it is missing, damaged, stores weights in other files, or was not exported by melvision.
     """
     _runtime()  # before the file is read: it may be large
     path = Path(path)
     if not path.is_file():
         raise MelvisionError(f"{path}: there is no such file; make one: python -m vision.export RUN -o {path.name}")
     if path.stat().st_size > 1 << 31:
-        raise MelvisionError(f"{path}: is larger than 2 GiB, as no ONNX file is that holds all it needs")
+        raise MelvisionError(f"{path}: is larger than 2 GiB, the limit of an ONNX file that holds its weights")
     return _open(path.read_bytes(), path, threads)
 
 
 def _open(content, path, threads=None):
-    onnx, runtime = _runtime()
+    """Make an `OnnxModel` of the bytes of a file."""
+    spec, n_models = _read_metadata(_parse(content, path), path)
+    session = _create_session(content, path, threads)
+    inputs = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
+    outputs = [(value.name, value.type) for value in session.get_outputs()]
+    shape = [spec.input.channels, spec.input.size, spec.input.size]
+    if inputs != [("pixels", "tensor(uint8)", shape)] or outputs != [("probabilities", "tensor(float)")]:
+        raise MelvisionError(f"{path}: its graph does not fit its spec; export again")
+    return OnnxModel(session, spec, n_models, path)
+
+
+def _parse(content, path):
+    """Return the ModelProto of a file that holds its own weights and ONNX operators only."""
+    onnx, _ = _runtime()
     from google.protobuf.message import DecodeError
 
     try:
@@ -261,39 +295,40 @@ def _open(content, path, threads=None):
         raise MelvisionError(f"{path}: is no ONNX file or damaged; make one: python -m vision.export RUN")
     for message in messages(model):
         if getattr(message, "external_data", None) or getattr(message, "data_location", 0):
-            # Such a file names others to be read, which may be any of the machine's.
-            raise MelvisionError(f"{path}: keeps weights in another file, which is not read; expected all in one file")
+            # Such a file names other files to read, which may be any on this machine.
+            raise MelvisionError(f"{path}: stores weights in another file, which is not read; expected all in one file")
         if isinstance(message, onnx.NodeProto) and message.domain not in ("", "ai.onnx"):
             raise MelvisionError(f"{path}: uses operators of {message.domain!r}; expected those of ONNX itself")
+    return model
+
+
+def _read_metadata(model, path):
+    """Return the ModelSpec and the number of models."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     if not {"melvision", "format", "models"} <= metadata.keys() or not {"spec", "recipe"} & metadata.keys():
         raise MelvisionError(f"{path}: was not exported by melvision; make one: python -m vision.export RUN")
     if metadata["format"] not in map(str, (FORMAT, *OLD_FORMATS)):
-        raise MelvisionError(f"{path}: was not exported by this version of melvision; export anew, or use its version")
+        raise MelvisionError(f"{path}: was exported by another version of melvision; export again, or use that version")
     try:
-        spec = ModelSpec.from_dict(
-            json.loads(metadata["spec"] if metadata["format"] == str(FORMAT) else metadata["recipe"])
-        )
-        n_models = int(metadata["models"])
+        text = metadata["spec"] if metadata["format"] == str(FORMAT) else metadata["recipe"]
+        return ModelSpec.from_dict(json.loads(text)), int(metadata["models"])
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise MelvisionError(f"{path}: its spec is damaged ({_first_line(error)}); export anew") from None
+        raise MelvisionError(f"{path}: its spec is damaged ({_first_line(error)}); export again") from None
+
+
+def _create_session(content, path, threads):
+    _, runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.log_severity_level = 4  # what is wrong is told once, below
+    options.log_severity_level = 4  # errors are raised below, so they need not be logged too
     try:
-        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many kinds, by what is wrong with the file
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises many kinds, depending on what is wrong with the file
         raise MelvisionError(f"{path}: ONNX Runtime cannot use it ({_first_line(error)})") from None
-    given = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
-    answers = [(value.name, value.type) for value in session.get_outputs()]
-    side = [spec.input.channels, spec.input.size, spec.input.size]
-    if given != [("pixels", "tensor(uint8)", side)] or answers != [("probabilities", "tensor(float)")]:
-        raise MelvisionError(f"{path}: its graph does not fit its spec; export anew")
-    return OnnxModel(session, spec, n_models, path)
 
 
-def messages(message):
-    """Yield a protocol buffer message and all that are inside it."""
+def messages(message: Any) -> Iterator[Any]:
+    """Yield a protocol buffer message and all messages nested in it."""
     yield message
     for field, value in message.ListFields():
         if field.message_type:

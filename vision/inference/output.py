@@ -1,95 +1,127 @@
-"""Predictions in words: lines for people, dicts and tables for machines."""
+"""Predictions as text, as JSON and as CSV tables."""
 
-import csv
 import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from render import atomic
-from render.cli import one_line, print_notes_and_failures
+from render.cli import one_line
+from vision.inference.timeline import Segment, clock
+
+if TYPE_CHECKING:
+    from vision.inference.predictor import Prediction
 
 
-def top(classes, p, n=3):
-    """The likeliest genres and their probabilities, as a line."""
+def top_line(classes: Sequence[str], p: np.ndarray, n: int = 3) -> str:
+    """Format the most probable genres and their probabilities as a line.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Genres.
+    p : np.ndarray, shape (n_classes,)
+        Their probabilities.
+    n : int
+        How many to show.
+    """
     return "  ".join(f"{one_line(classes[label]):<10} {p[label]:.3f}" for label in (-p).argsort(kind="stable")[:n])
 
 
-def ranked(classes, p):
-    """Genres and their probabilities from the likeliest on: ``predicted`` and ``probabilities``, JSON-able."""
+def ranking(classes: Sequence[str], p: np.ndarray) -> dict[str, Any]:
+    """Return ``predicted`` and ``probabilities``, the most probable genre first, as a JSON-able dict."""
     pairs = sorted(zip(classes, p.tolist(), strict=True), key=lambda pair: -pair[1])
     return {"predicted": pairs[0][0], "probabilities": dict(pairs)}
 
 
-def as_dict(prediction, classes):
-    """A `Prediction` as a JSON-able dict: ``file``, ``notes``, and ``error`` or what `ranked` gives."""
-    told = {"file": str(prediction.path), "notes": prediction.notes}
-    return told | ({"error": prediction.error} if prediction.error else ranked(classes, prediction.p))
-
-
-def cells(prediction, classes):
-    """A `Prediction` as the cells of a table: predicted genre, each probability, error."""
-    p = prediction.p
-    if p is None:
-        return [""] * (1 + len(classes)) + [prediction.error]
-    return [classes[p.argmax()], *(f"{value:.4f}" for value in p), ""]
-
-
-def write_predictions(path, predictions, classes):
-    """Write predictions as a table, a line a file, whole or not at all."""
-    with atomic.replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "predicted", *classes, "error"])
-        writer.writerows([prediction.path, *cells(prediction, classes)] for prediction in predictions)
-
-
-def complain(prediction):
-    """Print what is odd about one prediction, or why there is none, to standard error."""
-    failures = [f"{prediction.path}: {prediction.error}"] if prediction.error else []
-    print_notes_and_failures([f"{prediction.path}: {note}" for note in prediction.notes], failures)
-
-
-def show(prediction, classes, *, width=0, as_json=False):
-    """Print one prediction, at once.
+def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) -> dict[str, Any]:
+    """Return a prediction as a JSON-able dict.
 
     Parameters
     ----------
     prediction : Prediction
-        What to tell; a failure is told to standard error.
-    classes : list of str
-        Genres.
-    width : int
-        Of the column of names.
-    as_json : bool
-        One JSON object a line, failures too.
-    """
-    complain(prediction)
-    if as_json:
-        print(json.dumps(as_dict(prediction, classes)), flush=True)
-    elif not prediction.error:
-        print(f"{one_line(prediction.path):{width}}  {top(classes, prediction.p)}", flush=True)
-
-
-def show_live(answers, classes, *, as_json=False):
-    """Print predictions of a stream as they come, a line each.
-
-    Parameters
-    ----------
-    answers : iterable of (float, np.ndarray or None)
-        From `stream.live`: seconds since the start, and probabilities, None in silence.
-    classes : list of str
-        Genres.
-    as_json : bool
-        One JSON object a line.
+        One that failed, too.
+    segments : sequence of Segment
+        Its parts of one genre, if it was predicted over time.
 
     Returns
     -------
-    n : int
-        How many there were.
+    result : dict
+        ``file``, ``notes``, ``error`` or what `ranking` returns, and ``timeline`` where there are segments.
     """
-    n = 0
-    for seconds, p in answers:
-        n += 1
-        if as_json:
-            told = {"time": round(seconds, 3)} | ({"silent": True} if p is None else ranked(classes, p))
-            print(json.dumps(told), flush=True)
-        else:
-            print(f"{seconds:8.1f} s  {'(silence)' if p is None else top(classes, p)}", flush=True)
-    return n
+    result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
+    if prediction.p is None:
+        result["error"] = prediction.error
+    else:
+        result |= ranking(prediction.classes, prediction.p)
+    if segments:
+        result["timeline"] = [
+            {"from": round(start, 2), "to": round(end, 2), "genre": prediction.classes[label], "p": round(p, 4)}
+            for start, end, label, p in segments
+        ]
+    return result
+
+
+def prediction_line(prediction: "Prediction", *, width: int = 0) -> str:
+    """Format a prediction that has no error: the file, padded to `width`, and the most probable genres."""
+    assert prediction.p is not None
+    return f"{one_line(prediction.path):{width}}  {top_line(prediction.classes, prediction.p)}"
+
+
+def notes_and_failures(prediction: "Prediction") -> tuple[list[str], list[str]]:
+    """Return what the user should know of a prediction, and why it failed, as `render.cli` prints them."""
+    failures = [f"{prediction.path}: {prediction.error}"] if prediction.error else []
+    return [f"{prediction.path}: {note}" for note in prediction.notes], failures
+
+
+def segment_lines(segments: Sequence[Segment], classes: Sequence[str]) -> list[str]:
+    """Format the parts of a track as lines: start, end, genre and mean probability."""
+    digits = 0 if all(segment.end - segment.start >= 2 for segment in segments) else 1
+    return [
+        f"  {clock(start, digits):>9} - {clock(end, digits):>9}  {one_line(classes[label]):<10} {p:.3f}"
+        for start, end, label, p in segments
+    ]
+
+
+def stream_line(seconds: float, p: np.ndarray | None, classes: Sequence[str], *, as_json: bool = False) -> str:
+    """Format one prediction of a stream.
+
+    Parameters
+    ----------
+    seconds : float
+        Length of the stream so far.
+    p : np.ndarray, shape (n_classes,), or None
+        Probabilities; None in silence.
+    classes : sequence of str
+        Genres.
+    as_json : bool
+        As a JSON object with all probabilities.
+    """
+    if as_json:
+        return json.dumps({"time": round(seconds, 3)} | ({"silent": True} if p is None else ranking(classes, p)))
+    return f"{seconds:8.1f} s  {'(silence)' if p is None else top_line(classes, p)}"
+
+
+def cells(prediction: "Prediction", classes: Sequence[str]) -> list[str]:
+    """Return a prediction as the cells of a table: predicted genre, each probability, error."""
+    if prediction.p is None:
+        return [""] * (1 + len(classes)) + [prediction.error]
+    return [classes[int(prediction.p.argmax())], *(f"{value:.4f}" for value in prediction.p), ""]
+
+
+def write_predictions(path: str | Path, predictions: Iterable["Prediction"], classes: Sequence[str]) -> None:
+    """Write predictions as a CSV table, one row a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV file to write.
+    predictions : iterable of Prediction
+        Failed ones too.
+    classes : sequence of str
+        Genres.
+    """
+    rows = ([prediction.path, *cells(prediction, classes)] for prediction in predictions)
+    atomic.write_csv(path, ["file", "predicted", *classes, "error"], rows)

@@ -1,7 +1,9 @@
-"""Genre over time: windows along a track, and the stretches of one genre that they add up to."""
+"""Genre over time: windows along a track, and the parts of one genre that they make up."""
 
-import csv
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -9,35 +11,55 @@ import torch
 from render import atomic
 from vision.data.pixel_store import EVAL_BATCH, PixelStore
 
-#: Windows along one track: every second up to 12 minutes, every 5 seconds of an hour, every 10 of two. Where
-#: so few would leave gaps, there are as many as it takes to hear everything.
+if TYPE_CHECKING:
+    from vision.inference.predictor import Prediction, Predictor
+
+#: Windows along one track at most: one a second up to 12 minutes, every 5 seconds of an hour, every 10 of two. Where
+#: that would leave gaps between windows, there are as many as it takes to cover the track.
 MAX_WINDOWS = 720
 
-#: What a change of genre costs, as a logarithm of probability: one that two windows in a row do not speak
-#: for clearly is noise.
-SWITCH = 1.0
+#: Cost of a change of genre, as a logarithm of probability: a change that two consecutive windows do not clearly
+#: support is taken for noise.
+CHANGE_COST = 1.0
 
 
-def timeline(predictor, x):
-    """Probabilities of the genres along a track.
+class Segment(NamedTuple):
+    """A part of a track that is of one genre.
 
-    A model of windows hears one every second (every half window where windows are shorter than 2 s), of long
-    tracks fewer: see `MAX_WINDOWS`. A model of whole tracks gives one answer for each piece that is as long as its
-    train tracks were, and its times are such multiples: up to a quarter off in a track of two pieces, a
-    tenth in one of five.
+    Attributes
+    ----------
+    start, end : float, in seconds
+    label : int
+        The genre.
+    p : float
+        Its mean probability there.
+    """
+
+    start: float
+    end: float
+    label: int
+    p: float
+
+
+def timeline(predictor: "Predictor", x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the probabilities of the genres along a track.
+
+    A model of windows gets one every second (every half window where windows are shorter than 2 s), of long tracks
+    fewer: see `MAX_WINDOWS`. A model of whole tracks gets pieces that are as long as its train tracks were. Times are
+    multiples of that length, so they may be off by up to a quarter in a track of two pieces, a tenth in one of five.
 
     Parameters
     ----------
     predictor : Predictor
         The model.
     x : torch.Tensor, shape (channels, size, width), uint8
-        From `Predictor.read` or `Predictor.read_samples`.
+        From `Predictor.read`.
 
     Returns
     -------
     times : np.ndarray, shape (n, 2), float32
-        Start and end of each window in seconds, in order, evenly stepped. A track shorter than one window was
-        repeated to fill it: one row.
+        Start and end of each window in seconds, in order, evenly spaced. A track shorter than one window was repeated
+        to fill it: one row.
     probabilities : np.ndarray, shape (n, n_classes), float32
         Rows sum to 1.
     """
@@ -50,28 +72,30 @@ def timeline(predictor, x):
         n = max(n, min(MAX_WINDOWS, 1 + math.ceil((width - size) * seconds / step)))
     starts = torch.linspace(0, width - size, n).round().long().tolist()
     track = PixelStore.of(x[None])
-    parts = [starts[at : at + EVAL_BATCH] for at in range(0, n, EVAL_BATCH)]
-    found = [predictor.probabilities(PixelStore.of(track.cut([0] * len(part), part))) for part in parts]
+    batches = [starts[first : first + EVAL_BATCH] for first in range(0, n, EVAL_BATCH)]
+    parts = [predictor.probabilities(PixelStore.of(track.cut([0] * len(batch), batch))) for batch in batches]
     times = np.array([[start, start + size] for start in starts]) * seconds
-    return times.astype(np.float32), np.concatenate(found).astype(np.float32)
+    return times.astype(np.float32), np.concatenate(parts).astype(np.float32)
 
 
-def predict_over_time(predictor, path):
-    """Predict one file, and along it.
+def predict_over_time(
+    predictor: "Predictor", path: str | Path
+) -> tuple["Prediction", np.ndarray | None, np.ndarray | None]:
+    """Predict one file as a whole and along its time.
 
     Parameters
     ----------
     predictor : Predictor
         The model.
-    path : Path
+    path : str or Path
         A picture, or audio.
 
     Returns
     -------
     prediction : Prediction
-        Of the whole file, as `Predictor.predict` gives it.
+        Of the whole file, as `Predictor.predict` returns it.
     times, probabilities : np.ndarray or None
-        As of `timeline`; None where the file could not be used.
+        As `timeline` returns them; None where the file could not be used.
     """
     prediction, x = predictor.attempt(path)
     if x is None:
@@ -80,8 +104,8 @@ def predict_over_time(predictor, path):
     return prediction, *timeline(predictor, x)
 
 
-def edges(times):
-    """Where the time that each window speaks for begins and ends: halfway between the middles of neighbours.
+def edges(times: np.ndarray) -> np.ndarray:
+    """Return where the time that each window stands for begins and ends: halfway between the middles of neighbours.
 
     Parameters
     ----------
@@ -97,11 +121,11 @@ def edges(times):
     return np.concatenate([times[:1, 0], (middles[1:] + middles[:-1]) / 2, times[-1:, 1]])
 
 
-def segments(times, probabilities):
-    """Stretches of one genre: the likeliest course of a track that does not change its genre for nothing.
+def segments(times: np.ndarray, probabilities: np.ndarray) -> list[Segment]:
+    """Divide a track into parts of one genre: the most probable sequence of genres when each change has a cost.
 
-    Windows that overlap hear the same music, so each counts by the time that it adds; a change costs
-    `SWITCH` (Viterbi, 1967). Two neighbouring stretches are never of one genre.
+    The sequence is found by dynamic programming (Viterbi, 1967) with log-probabilities as scores and `CHANGE_COST` for
+    each change. Windows that overlap share music, so each counts by the share of it that is new.
 
     Parameters
     ----------
@@ -110,43 +134,66 @@ def segments(times, probabilities):
 
     Returns
     -------
-    found : list of (float, float, int, float)
-        Start and end in seconds, the genre's number, and its mean probability there.
+    segments : list of Segment
+        In order, without gaps; neighbours differ in genre.
     """
-    share = 1.0
+    new_share = 1.0
     if len(times) > 1:
-        share = min(1.0, (times[-1, 0] - times[0, 0]) / (len(times) - 1) / (times[0, 1] - times[0, 0]))
-    told = np.log(np.clip(probabilities.astype(np.float64), 1e-3, 1)) * share
-    best, before = told[0], []
-    for row in told[1:]:
-        changed = best.max() - SWITCH
-        before.append(np.where(best >= changed, np.arange(len(best)), best.argmax()))
-        best = np.maximum(best, changed) + row
-    course = [int(best.argmax())]
-    for came_from in reversed(before):
-        course.append(int(came_from[course[-1]]))
-    course = np.array(course[::-1])
-    bounds = np.flatnonzero(np.diff(course)) + 1
+        new_share = min(1.0, (times[-1, 0] - times[0, 0]) / (len(times) - 1) / (times[0, 1] - times[0, 0]))
+    scores = np.log(np.clip(probabilities.astype(np.float64), 1e-3, 1)) * new_share
+    best, previous = scores[0], []
+    for row in scores[1:]:
+        after_change = best.max() - CHANGE_COST
+        previous.append(np.where(best >= after_change, np.arange(len(best)), best.argmax()))
+        best = np.maximum(best, after_change) + row
+    path = [int(best.argmax())]
+    for came_from in reversed(previous):
+        path.append(int(came_from[path[-1]]))
+    labels = np.array(path[::-1])
+    bounds = np.flatnonzero(np.diff(labels)) + 1
     at = edges(times)
     return [
-        (float(at[first]), float(at[last]), int(course[first]), float(probabilities[first:last, course[first]].mean()))
-        for first, last in zip([0, *bounds], [*bounds, len(course)], strict=True)
-    ]
+        Segment(
+            float(at[first]), float(at[last]), int(labels[first]),
+            float(probabilities[first:last, labels[first]].mean()),
+        )
+        for first, last in zip([0, *bounds], [*bounds, len(labels)], strict=True)
+    ]  # fmt: skip
 
 
-def clock(seconds, digits=0, *, hours=False):
-    """Seconds as people read them: ``3:07``, or from an hour on and with `hours` ``1:03:07``; `digits` decimals."""
+def clock(seconds: float, digits: int = 0, *, hours: bool = False) -> str:
+    """Format a time as ``3:07``, or from an hour on ``1:03:07``.
+
+    Parameters
+    ----------
+    seconds : float
+        The time.
+    digits : int
+        Decimals of the seconds.
+    hours : bool
+        Show the hours even if there are none.
+    """
     seconds = round(seconds, digits)
     minutes, rest = divmod(seconds, 60)
-    rest = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
+    padded = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
     hour, minutes = divmod(int(minutes), 60)
-    return f"{hour}:{minutes:02}:{rest}" if hour or hours else f"{minutes}:{rest}"
+    return f"{hour}:{minutes:02}:{padded}" if hour or hours else f"{minutes}:{padded}"
 
 
-def write_csv(path, times, probabilities, classes):
-    """Write each window's start and end in seconds and its probabilities, whole or not at all."""
-    with atomic.replacing(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["start", "end", *classes])
-        for (start, end), row in zip(times, probabilities, strict=True):
-            writer.writerow([f"{start:.3f}", f"{end:.3f}", *(f"{p:.4f}" for p in row)])
+def write_timeline(path: str | Path, times: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    """Write the start and end of each window in seconds, and its probabilities, as a CSV table.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV file to write.
+    times, probabilities : np.ndarray
+        From `timeline`.
+    classes : sequence of str
+        Genres.
+    """
+    rows = (
+        [f"{start:.3f}", f"{end:.3f}", *(f"{p:.4f}" for p in row)]
+        for (start, end), row in zip(times, probabilities, strict=True)
+    )
+    atomic.write_csv(path, ["start", "end", *classes], rows)

@@ -1,29 +1,34 @@
-"""A folder that is watched: what is dropped in is predicted once, and remembered in a table."""
+"""A watched folder: each file that is put into it is predicted once and recorded in a table."""
 
 import csv
 import io
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from render.cli import one_line
 from render.errors import MelvisionError
 from vision.data.folders import walk
 from vision.inference.output import cells
+from vision.inference.predictor import Prediction, Predictor
 
-#: Seconds between two looks. A file is taken for complete when size and time of change stayed the same meanwhile.
+#: Seconds between two listings. A file is taken for complete when its size and modification time are the same in both.
 PAUSE = 1.0
 
+#: Size in bytes and modification time in ns, by which a file is recognised.
+FileState = tuple[int, int]
 
-class Table:
-    """Predictions in a CSV file that grows line by line, and what was predicted already.
+
+class PredictionTable:
+    """Predictions in a CSV file that grows line by line; it also says which files have been predicted.
 
     Parameters
     ----------
     path : str or Path
-        Made where it is missing; else continued. A last line that a crash cut off is taken out.
+        CSV file: created if it is missing, else continued. A last line that a crash cut off is removed.
     folder : Path
-        What is watched. The table holds names relative to it, so that both can be moved.
-    classes : list of str
+        The watched folder. The table holds names relative to it, so that both can be moved.
+    classes : sequence of str
         Genres of the columns.
 
     Raises
@@ -32,71 +37,72 @@ class Table:
         When the file is another table.
     """
 
-    def __init__(self, path, folder, classes):
+    def __init__(self, path: str | Path, folder: Path, classes: Sequence[str]):
         self._path, self._folder, self._classes = Path(path), folder, classes
         header = [one_line(name) for name in ["file", "bytes", "modified_ns", "predicted", *classes, "error"]]
-        self._done = {}
+        self._states: dict[str, FileState] = {}
         content = self._path.read_bytes() if self._path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        rows = list(csv.reader(whole.decode("utf-8", "surrogateescape").splitlines()))
-        if rows[:1] != [header] and not _line(header).startswith(content):  # nothing, or a header cut off, is good
+        complete = content[: content.rfind(b"\n") + 1]
+        rows = list(csv.reader(complete.decode("utf-8", "surrogateescape").splitlines()))
+        # An empty file and a header that was cut off are accepted.
+        if rows[:1] != [header] and not _encode(header).startswith(content):
             raise MelvisionError(
                 f"{path}: is not the table of a folder watched with this model's genres; "
-                "choose another with --csv, or move it away"
+                "choose another file for the table, or move it away"
             )
         for row in rows[1:]:
             if len(row) == len(header) and row[1].isdecimal() and row[2].lstrip("-").isdecimal():
-                self._done[row[0]] = (int(row[1]), int(row[2]))
+                self._states[row[0]] = (int(row[1]), int(row[2]))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        if len(whole) < len(content):
+        if len(complete) < len(content):
             with open(self._path, "r+b") as file:
-                file.truncate(len(whole))
-        if not whole:
+                file.truncate(len(complete))
+        if not complete:
             self._append(header)
 
     def _append(self, row):
         with open(self._path, "ab") as file:
-            file.write(_line(row))
+            file.write(_encode(row))
 
     def _name(self, path):
         return one_line(path.relative_to(self._folder).as_posix())
 
-    def knows(self, path, state):
-        """Tell whether a file was predicted as it is now, by its `state`."""
-        return self._done.get(self._name(path)) == state
+    def has(self, path: Path, state: FileState) -> bool:
+        """Return whether a file was predicted in its present state."""
+        return self._states.get(self._name(path)) == state
 
-    def add(self, prediction, state):
-        """Write one prediction down, at once."""
+    def add(self, prediction: Prediction, state: FileState) -> None:
+        """Append one prediction to the file."""
         name = self._name(prediction.path)
         self._append([name, *state, *cells(prediction, self._classes)])
-        self._done[name] = state
+        self._states[name] = state
 
 
-def _line(row):
+def _encode(row):
     text = io.StringIO(newline="")
     csv.writer(text).writerow([one_line(cell) for cell in row])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def state_of(path):
-    """Size and time of change, by which a file is known again: two integers (bytes, ns)."""
+def file_state(path: Path) -> FileState:
+    """Return the size and the modification time of a file."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
-def look(folder):
-    """Find what lies in a folder, at any depth.
+def list_files(folder: Path) -> dict[Path, FileState]:
+    """List the pictures and recordings in a folder, at any depth.
 
     Parameters
     ----------
     folder : Path
-        Hidden files and those of no known ending (``.part``, ``.crdownload``) are passed over, and empty ones:
-        browsers put such where a download will be.
+        Hidden files and those of unknown endings (``.part``, ``.crdownload``) are skipped, and empty ones: browsers
+        create such a file where a download will be.
 
     Returns
     -------
     states : dict of Path to (int, int)
-        From `state_of`.
+        From `file_state`.
 
     Raises
     ------
@@ -109,49 +115,50 @@ def look(folder):
     try:
         for path in walk(folder):
             try:
-                state = state_of(path)
-            except OSError:  # gone since it was listed, or a link to nowhere
+                state = file_state(path)
+            except OSError:  # deleted since it was listed, or a broken link
                 continue
             if state[0] and path.is_file():
                 states[path] = state
-    except OSError:  # a folder that went away meanwhile; the next look sees the rest
+    except OSError:  # a sub-folder was deleted meanwhile; the next listing is complete
         pass
     return states
 
 
-def watch(predictor, folder, table, *, pause=PAUSE):
-    """Predict what is in a folder and what is dropped in, for ever, each file once.
+def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: float = PAUSE) -> Iterator[Prediction]:
+    """Predict each file that is in a folder or is put into it, once. Does not end.
 
-    A file that is replaced under its name is predicted again. One that cannot be used is told once.
+    A file that is replaced under its name is predicted again. One that cannot be used is reported once.
 
     Parameters
     ----------
     predictor : Predictor
         The model.
     folder : Path
-        What to watch.
-    table : Table
-        What was done; each prediction is in it before it is told.
+        The folder to watch.
+    table : PredictionTable
+        Each prediction is added to it before it is yielded.
     pause : float, in seconds
-        Between two looks.
+        Between two listings.
 
     Yields
     ------
     prediction : Prediction
         In the order in which files are complete.
     """
-    before = {}
+    before: dict[Path, FileState] = {}
     while True:
-        now = look(folder)
-        ready = [path for path, state in now.items() if before.get(path) == state and not table.knows(path, state)]
-        before = now
+        states = list_files(folder)
+        ready = [path for path, state in states.items() if before.get(path) == state and not table.has(path, state)]
+        before = states
         for path in ready:
             prediction = predictor.predict(path)
+            assert isinstance(prediction, Prediction)  # one file, one prediction
             try:
-                if state_of(path) != now[path]:
-                    continue  # it was not complete after all: again when it is
+                if file_state(path) != states[path]:
+                    continue  # it was not complete after all: predicted again when it is
             except OSError:
-                continue  # gone
-            table.add(prediction, now[path])
+                continue  # deleted
+            table.add(prediction, states[path])
             yield prediction
         time.sleep(pause)

@@ -12,7 +12,7 @@ from torch import nn
 from render import atomic
 from render.errors import MelvisionError
 from vision.models import run_files
-from vision.models.classifier import create_model
+from vision.models.classifier import GenreClassifier, create_model
 from vision.models.spec import ModelSpec
 
 #: Of the files written; those of `OLD_FORMATS` are read too.
@@ -20,7 +20,7 @@ FORMAT = 4
 OLD_FORMATS = (3,)
 
 
-def build(spec: ModelSpec, weights: str | None = None) -> nn.Module:
+def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:
     """Make the network that a spec describes, with fresh weights; see `classifier.create_model`."""
     shape = {"channels": spec.input.channels, "size": spec.input.size}
     return create_model(len(spec.classes), **spec.model, **shape, weights=weights)
@@ -73,7 +73,7 @@ def read(path: str | PathLike) -> dict:
     return content
 
 
-def load_model(path: str | PathLike) -> tuple[nn.Module, ModelSpec]:
+def load_model(path: str | PathLike) -> tuple[GenreClassifier, ModelSpec]:
     """Load a checkpoint.
 
     Parameters

@@ -20,6 +20,9 @@ class Normalize(nn.Module):
         One value a channel, of pixels in [0, 1], measured on the train pictures.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
@@ -45,6 +48,8 @@ class GenreClassifier(nn.Module):
 
     #: Weight of the texture SVM in the mean of both probabilities: it is right more often than the network.
     TEXTURE = 0.7
+
+    temperature: torch.Tensor
 
     def __init__(self, net: nn.Module, normalize: Normalize, texture: TextureSVM | None = None):
         super().__init__()
@@ -79,6 +84,7 @@ class GenreClassifier(nn.Module):
 
     def texture_probabilities(self, x: torch.Tensor) -> torch.Tensor:
         """Probabilities of the texture SVM alone, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
+        assert self.texture is not None
         return self.texture(x).softmax(dim=1)
 
 

@@ -1,14 +1,15 @@
 """Networks: pictures (B, C, H, W) to logits (B, n_classes)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 #: A convolution of so many channels, or "M" for halving by max pooling.
-VGG_WIDTHS = [64, "M", 128, "M", 256]
+VGG_WIDTHS: list[Any] = [64, "M", 128, "M", 256]
 
-DENSE_WIDTHS = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
+DENSE_WIDTHS: list[Any] = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
 
 
 def conv(
@@ -22,7 +23,7 @@ def conv(
     return [*layers, *pooling, nn.ReLU(inplace=True)]
 
 
-def make_layers(widths: Sequence[int | str], channels: int) -> nn.Sequential:
+def make_layers(widths: Sequence[Any], channels: int) -> nn.Sequential:
     """The convolutions of a VGG: 3x3 for each width, halving by max pooling after each that an "M" follows."""
     layers = []
     for width, after in zip(widths, [*widths[1:], None], strict=True):
@@ -111,4 +112,5 @@ class CRNN(nn.Module):
         return self.classifier(self.gru(steps)[0].mean(dim=1))
 
 
+#: By the name of the flag ``--model``. Each takes n_classes, channels, size and dropout.
 MODELS = {"vgg": VGG, "vgg_dense": DenseVGG, "cnn2": cnn2, "cnn3": cnn3, "crnn": CRNN}

@@ -1,6 +1,7 @@
 """Classification networks of torchvision, with or without pretrained weights."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +54,7 @@ def torchvision_model(
     if name not in models.list_models(module=models):
         raise ParameterError("model", name, f"one of {', '.join(MODELS)}, or a torchvision model such as resnet18")
     builder = inspect.signature(models.get_model_builder(name)).parameters
-    options = {"num_classes": n_classes}
+    options: dict[str, Any] = {"num_classes": n_classes}
     # Two old networks have an auxiliary classifier, and are slow to initialise.
     options |= {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     if dropout is not None and ("dropout" in builder or name.startswith(("vgg", "alexnet", "efficientnet", "mobile"))):

@@ -15,6 +15,7 @@ before the first epoch.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from torch import nn
 
 from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.models.texture import Texture
+
+if TYPE_CHECKING:
+    from vision.models.classifier import GenreClassifier
 
 #: Windows of the train pictures that new ones are compared with, at most. More of them are thinned out evenly.
 POINTS = 4000
@@ -63,6 +67,14 @@ class TextureSVM(nn.Module):
     points, weights, bias : torch.Tensor, shapes (points, n_axes), (points, n_classes) and (n_classes,)
         z_i, w_i and b of each genre.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    axes: torch.Tensor
+    middle: torch.Tensor
+    points: torch.Tensor
+    weights: torch.Tensor
+    bias: torch.Tensor
 
     def __init__(self, n_classes: int, *, size: int, points: int):
         super().__init__()
@@ -110,11 +122,11 @@ class TextureSVM(nn.Module):
         keep(self.axes, pca.components_.T)
         keep(self.middle, pca.components_ @ pca.mean_)
         self.points.copy_(self._project(statistics))
-        points, labels = self.points.cpu().numpy().astype(np.float64), labels.cpu().numpy()
-        counts = None if class_weight is None else class_weight.cpu().numpy()[labels]
+        points, y = self.points.cpu().numpy().astype(np.float64), labels.cpu().numpy()
+        counts = None if class_weight is None else class_weight.cpu().numpy()[y]
         weights, bias = np.zeros(self.weights.shape), np.full(len(self.bias), -1.0)
-        for label in np.unique(labels):  # a genre with no window among the points stays at -1
-            svm = SVC(C=C, gamma=GAMMA / len(self.mean)).fit(points, labels == label, sample_weight=counts)
+        for label in np.unique(y):  # a genre with no window among the points stays at -1
+            svm = SVC(C=C, gamma=GAMMA / len(self.mean)).fit(points, y == label, sample_weight=counts)
             weights[svm.support_, label] = svm.dual_coef_[0]
             bias[label] = svm.intercept_[0]
         keep(self.weights, weights)
@@ -137,7 +149,9 @@ def train_windows(x: PixelStore) -> list[tuple[int, int]]:
     return windows[:: -(-len(windows) // POINTS)]
 
 
-def fit_texture(model: nn.Module, x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None) -> None:
+def fit_texture(
+    model: "GenreClassifier", x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None
+) -> None:
     """Fit a model's texture SVM, where it has one, to windows of the train pictures.
 
     Parameters
@@ -158,7 +172,7 @@ def fit_texture(model: nn.Module, x: PixelStore, y: torch.Tensor, class_weight: 
     model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
 
 
-def texture_probabilities(model: nn.Module, x: PixelStore, numbers: Sequence[int]) -> torch.Tensor | None:
+def texture_probabilities(model: "GenreClassifier", x: PixelStore, numbers: Sequence[int]) -> torch.Tensor | None:
     """Probabilities of the texture SVM for the windows that pictures are scored by.
 
     Training computes those of dev once: the SVM does not change from epoch to epoch.

@@ -103,6 +103,14 @@ class Texture(nn.Module):
         How many numbers describe a picture.
     """
 
+    times_real: torch.Tensor
+    times_imag: torch.Tensor
+    over_time: torch.Tensor
+    every_time: torch.Tensor
+    bands: torch.Tensor
+    dct: torch.Tensor
+    upper: torch.Tensor
+
     def __init__(self, height: int, width: int):
         super().__init__()
 
@@ -116,8 +124,6 @@ class Texture(nn.Module):
         over_time = torch.block_diag(*[torch.full((n, 1), 1 / n) for n in counts])
         keep("over_time", over_time)
         keep("every_time", (over_time > 0).T)
-        # Along frequency alone and along time alone there is one direction; the first filter, 0 and 0, is the level.
-        self.n_rates = len(RATES)
         for number, scale in enumerate(SCALES):
             matrix = gabor(height, scale, NARROWEST[0])
             keep(f"rows_real_{number}", matrix.real)

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -130,7 +130,7 @@ def plural(n: int, noun: str) -> str:
 
 def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
     """Report genres without pictures, with too few, or with many more or fewer than the others."""
-    tracks = {genre: set() for genre in genres}
+    tracks: dict[str, set] = {genre: set() for genre in genres}
     for info in pictures:
         if not info.problem and not is_copy(info.file):
             tracks[info.genre].add(info.track)
@@ -255,13 +255,14 @@ def _find_repetitions(
         by_pixels[pictures[index].pixels].append(index)
     equal = [indices for indices in by_pixels.values() if len(indices) > 1]
     first = [indices[0] for indices in by_pixels.values()]
+    fingerprints = [cast(np.ndarray, pictures[index].fingerprint) for index in first]
     near = [
         replace(pair, first=first[pair.first], second=first[pair.second])
-        for pair in find_near_duplicates([pictures[index].fingerprint for index in first], progress=progress)
+        for pair in find_near_duplicates(fingerprints, progress=progress)
     ]
     # That pieces and copies of one track are alike is expected.
     near = [pair for pair in near if pictures[pair.first].track != pictures[pair.second].track]
-    entries = [(pictures[index].pixels, index) for index in shown]
+    entries: list[tuple[Hashable, int]] = [(pictures[index].pixels, index) for index in shown]
     entries += [(pair, index) for pair in near for index in (pair.first, pair.second)]
     components = connected_components([index for _, index in entries], [label for label, _ in entries])
     members = defaultdict(set)

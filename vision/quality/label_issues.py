@@ -223,7 +223,7 @@ def judge_by_model(
         raise MelvisionError(f"{run}: knows {', '.join(predictor.classes)}; {report.root} has none of these genres")
     indices = [index for index, info in usable.items() if index not in trained and info.genre in predictor.classes]
     paths = [Path(report.root) / usable[index].file for index in indices]
-    predictions = predictor.predict_each(paths)
+    predictions: Iterable = predictor.predict_each(paths)
     if progress:
         predictions = progress(predictions, total=len(paths), desc="predict", unit="picture")
     by_index = {index: prediction.p for index, prediction in zip(indices, predictions, strict=True)}

@@ -210,10 +210,12 @@ def find_near_duplicates(
         The most similar first; ``first < second`` in each.
     """
     groups = _by_length(fingerprints)
-    tasks = [(one, other) for one in groups for other in groups if one <= other and _min_overlap(one, other)]
+    pairs_of_lengths = [(one, other) for one in groups for other in groups if one <= other]
+    tasks = [(*lengths, frames) for lengths in pairs_of_lengths if (frames := _min_overlap(*lengths))]
     pairs = []
-    for one, other in progress(tasks, total=len(tasks), desc="compare", unit="length") if progress else tasks:
-        min_overlap = _min_overlap(one, other)
+    for one, other, min_overlap in (
+        progress(tasks, total=len(tasks), desc="compare", unit="length") if progress else tasks
+    ):
         (indices_a, a), (indices_b, b) = groups[one], groups[other]
         for start, similarity, offsets in _similarities(a, b, min_overlap):
             overlap = np.minimum(one, other + offsets) - np.maximum(0, offsets)

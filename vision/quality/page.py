@@ -58,11 +58,12 @@ def _starts(family: Sequence[int], pairs: Sequence[Pair]) -> dict[int, float]:
 
     The offsets of pairs are summed along a path from that picture. Pictures that no pair mentions are missing.
     """
-    offsets = defaultdict(dict)
+    offsets: dict[int, dict[int, float]] = defaultdict(dict)
     for pair in pairs:
         offsets[pair.first][pair.second] = pair.offset
         offsets[pair.second][pair.first] = -pair.offset
-    starts, waiting = {}, [family[0]]
+    starts: dict[int, float] = {}
+    waiting = [family[0]]
     while waiting:
         number = waiting.pop()
         starts.setdefault(number, 0.0)
@@ -79,8 +80,8 @@ def _aligned_starts(report: FolderReport, family: Sequence[int]) -> dict[int, fl
     # Of equal pictures, which begin together, only the first is in a pair.
     equal = {number: numbers for numbers in report.equal for number in numbers}
     for number in family:
-        twin = next((other for other in equal.get(number, ()) if other in starts), None)
-        starts.setdefault(number, starts.get(twin, 0.0))
+        of_equal = next((starts[other] for other in equal.get(number, ()) if other in starts), 0.0)
+        starts.setdefault(number, of_equal)
     earliest = min(starts.values())
     return {number: starts[number] - earliest for number in family}
 

@@ -4,6 +4,8 @@ The pages are the files in ``templates/``: ``base.html`` holds the style, ``macr
 and one file a page extends them. Every value is escaped when it is inserted, so names may hold anything.
 """
 
+from __future__ import annotations
+
 import base64
 import functools
 import io
@@ -45,7 +47,7 @@ def data_uri(picture: str | Path | Image.Image) -> str:
 
 
 @functools.cache
-def _environment() -> "jinja2.Environment":
+def _environment() -> jinja2.Environment:
     # Imported here: no command needs jinja2 for its --help.
     import jinja2
 

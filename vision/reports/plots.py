@@ -4,6 +4,8 @@ Only matplotlib's `Figure` is used, never pyplot: no backend is chosen, no setti
 freed with the last reference to it. matplotlib is imported with the first figure, because that takes long.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ MOST_COUNTED_GENRES = 40
 TIMELINE_GENRES = 20
 
 
-def new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure.
 
     Parameters
@@ -46,11 +48,12 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def save_figure(figure: "Figure", path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, atomically."""
-    # Names may be of any script, and the font covers few: a missing glyph is drawn as a box, without a warning.
+    # Names may be of any script, and the font covers few: a missing glyph is drawn as a box, without a warning. On a
+    # busy machine matplotlib also warns of a legend that took long to place.
     with warnings.catch_warnings(), atomic.replacing(path) as file:
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font|Creating legend with loc")
         figure.savefig(file, format="png")
 
 
@@ -101,7 +104,7 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
     axes.set_ylabel("accuracy" if quantity == "accuracy" else "loss (cross entropy)")
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
@@ -128,7 +131,7 @@ def plot_reliability(path: str | Path, curve: Mapping[str, Any]) -> None:
     axes.errorbar(confidence, accuracy, bars, fmt="o-", color=TRAIN[0], capsize=3, label="model, 95 % interval")
     for x, y, count in zip(confidence, accuracy, n, strict=True):
         # Below right of the point, or above the axis, whose labels it would cover.
-        axes.annotate(count, (x, y), (6, 4 if y < 0.05 else -12), textcoords="offset points", fontsize=8)
+        axes.annotate(str(count), (x, y), (6, 4 if y < 0.05 else -12), textcoords="offset points", fontsize=8)
     axes.set(xlim=(0, 1.03), ylim=(-0.02, 1.03))
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("accuracy")
@@ -162,7 +165,7 @@ def plot_confusion(path: str | Path, counts: np.ndarray, classes: Sequence[str],
         for row, column in np.ndindex(n, n):
             if counts[row, column]:
                 colour = "white" if share[row, column] > 0.5 else "black"
-                axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     names = [plain_text(name) for name in classes]
     axes.set_xticks(range(n), names, rotation=45, ha="right")
     axes.set_yticks(range(n), names)
@@ -209,7 +212,7 @@ def plot_timeline(
     axes = figure.add_subplot()
     row_edges = np.arange(len(order) + 1) - 0.5
     mesh = axes.pcolormesh(edges, row_edges, probabilities[:, order].T, cmap="Blues", vmin=0, vmax=1)
-    line = {"color": DEV[0], "linewidth": 2.5}
+    line: dict[str, Any] = {"color": DEV[0], "linewidth": 2.5}
     for start, end, label, _ in segments:
         row = order.index(label)
         axes.plot([start, end], [row, row], solid_capstyle="butt", **line)

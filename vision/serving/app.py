@@ -1,7 +1,7 @@
 """The page of ``python -m vision.serve`` and its JSON endpoint, as a FastAPI application.
 
-Whatever a visitor sends is taken for hostile: it is counted while it streams in, and a page of another site
-may send nothing at all.
+What a visitor sends may be hostile: its size is limited while it streams in, and requests of pages of other sites are
+refused.
 """
 
 import asyncio
@@ -9,54 +9,57 @@ import base64
 import contextlib
 import hashlib
 import ipaddress
-import re
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from render import __version__
-from vision.inference.predictor import readable_endings
+from vision.inference.predictor import Predictor, readable_endings
 from vision.serving.uploads import EXTRAS, UploadPredictor
 
 PAGE = Path(__file__).with_name("page.html")
 
-#: Requests worked on at a time: they decode side by side, and take turns at the network.
+#: Requests processed at a time: they decode in parallel, and share the network batch by batch.
 WORKERS = 4
 
-#: Requests taken in at a time, each with its upload on disk; more are asked to come again.
+#: Requests accepted at a time, each with its upload on disk; others get status 503.
 MAX_WAITING = 16
 
-#: Files a request.
+#: Files in one request.
 MAX_FILES = 100
 
-#: How long a request may take to arrive: who sends nothing must not keep a place for ever.
+#: Time that a request may take to arrive: one that sends nothing must not occupy a place for ever.
 UPLOAD_SECONDS = 900
 
 
-def read_page():
-    """Return the page and the headers it is sent with.
+def read_page() -> tuple[str, dict[str, str]]:
+    """Read the page, and make the headers that it is sent with.
 
     Returns
     -------
     page : str
         HTML.
     headers : dict
-        The browser runs the page's own script and styles, told by their hashes, and nothing else; it loads
-        nothing from elsewhere, and sends nothing there.
+        They allow the page's own script and styles, identified by their hashes, and nothing else: the browser loads
+        nothing from other sites and sends nothing to them.
     """
     page = PAGE.read_text("utf-8")
-    own = {}
+    hashes = {}
     for tag in ("script", "style"):
-        inside = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
-        own[tag] = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'sha256-{own['script']}'; style-src 'sha256-{own['style']}'; "
+        content = page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        hashes[tag] = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
     policy += "img-src data:; media-src blob:; connect-src 'self'; "
     policy += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     return page, {
@@ -69,56 +72,107 @@ def read_page():
     }
 
 
-def find_stranger(headers, names):
-    """Tell why a request does not come from our own page, or from a program; empty where it does.
+class TrustedHosts(TrustedHostMiddleware):
+    """Starlette's check of the Host header, except that addresses are accepted as well as the allowed names.
 
-    Parameters
-    ----------
-    headers : Mapping
-        Of the request.
-    names : collection of str
-        Names of this machine. Addresses are taken anyway: a page of another site can have its name lead
-        here (DNS rebinding), but its browser sends that name.
+    A page of another site can make its own name resolve to this machine (DNS rebinding), but its browser then sends
+    that name. An address in the header comes from a browser or program that was told to connect to it.
     """
-    host = headers.get("host", "").lower()
-    with contextlib.suppress(ValueError):
-        name = urlsplit(f"//{host}").hostname or ""
-        if name not in names:
-            ipaddress.ip_address(name)
-        origin = headers.get("origin")
-        if origin is None or origin.lower() in (f"http://{host}", f"https://{host}"):
-            return ""
-        return "the request was sent by a page of another site"
-    return "the request names another machine than this one; open the address that the server printed"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it with status 400 in plain text."""
+        if scope["type"] == "http" and _is_address(Headers(scope=scope).get("host", "")):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+    return True
+
+
+def is_foreign_origin(headers: Mapping[str, str]) -> bool:
+    """Return whether a request was sent by a page of another site; programs send no Origin header."""
+    host, origin = headers.get("host", "").lower(), headers.get("origin")
+    return origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}")
 
 
 class _TooLarge(Exception):
-    """More came in than is taken."""
+    """The request is larger than the limit."""
 
 
-def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("localhost",)):
-    """Make the application.
+@contextlib.asynccontextmanager
+async def _receive_files(request: Request, max_bytes: int) -> AsyncIterator[list[tuple[str, BinaryIO]]]:
+    """Receive a form with files: name and content of each. Refused if it is too large, too slow or no such form."""
+    too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB, the limit of one request here")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise too_large
+    received = 0
+
+    async def receive_limited():
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise _TooLarge
+        return message
+
+    try:
+        async with asyncio.timeout(UPLOAD_SECONDS):
+            form = await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
+    except _TooLarge:
+        raise too_large from None
+    except FormParserError:  # older versions of starlette do not catch it
+        raise HTTPException(400, "is no valid form; expected what curl -F file=@song.mp3 URL sends") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "did not arrive completely") from None
+    except TimeoutError:
+        raise HTTPException(408, f"did not arrive within {UPLOAD_SECONDS:g} s") from None
+    try:
+        files = [(file.filename or "", file.file) for _, file in form.multi_items() if isinstance(file, UploadFile)]
+        if not files:
+            raise HTTPException(400, "holds no file; expected a form with files: curl -F file=@song.mp3 URL")
+        yield files
+    finally:
+        await form.close()
+
+
+def create_app(
+    predictor: Predictor,
+    *,
+    max_bytes: int,
+    max_seconds: float,
+    name: str = "",
+    score: str = "",
+    hosts: Collection[str] = ("localhost",),
+) -> FastAPI:
+    """Create the application.
 
     Parameters
     ----------
     predictor : Predictor
-        What answers.
+        The model.
     max_bytes : int
-        The largest request taken.
+        Size of the largest request accepted.
     max_seconds : float
-        The longest track taken.
+        Length of the longest track accepted.
     name, score : str
         The model's name, and how good it is, in a few words.
-    names : collection of str
-        Names by which this machine may be called, besides its addresses.
+    hosts : collection of str
+        Host names of this machine that requests may use; addresses are always accepted.
 
     Returns
     -------
     app : fastapi.FastAPI
-        With ``GET /``, ``GET /health`` and ``POST /api/predict``; ``app.state.uploads.stop()`` ends what is
-        being computed.
+        With ``GET /``, ``GET /health`` and ``POST /api/predict``; ``app.state.uploads.stop()`` stops the predictions
+        that are being computed.
     """
-    page, secure = read_page()
+    page, security_headers = read_page()
     uploads = UploadPredictor(predictor, max_seconds)
     pool = ThreadPoolExecutor(WORKERS, "predict")
     waiting = 0
@@ -129,15 +183,24 @@ def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("
         uploads.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
-    # FastAPI's own pages of documentation load their scripts from the internet.
+    # No documentation pages: FastAPI's load their scripts from the internet.
     app = FastAPI(title="melvision", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.uploads = uploads
 
+    app.add_middleware(TrustedHosts, allowed_hosts=sorted(hosts), www_redirect=False)
+
+    # Added last, it is called first.
     @app.middleware("http")
-    async def guard(request, call_next):
-        problem = find_stranger(request.headers, names)
-        response = JSONResponse({"error": problem}, 403) if problem else await call_next(request)
-        response.headers.update(secure)
+    async def refuse_other_sites(request, call_next):
+        if is_foreign_origin(request.headers):
+            response = JSONResponse({"error": "the request was sent by a page of another site"}, 403)
+        else:
+            response = await call_next(request)
+            # `TrustedHosts` refuses in plain text, which nothing else here sends.
+            if response.headers.get("content-type", "").startswith("text/plain"):
+                message = "the Host header names another machine; open the address that the server printed"
+                response = JSONResponse({"error": message}, 403)
+        response.headers.update(security_headers)
         return response
 
     @app.exception_handler(HTTPException)
@@ -152,50 +215,20 @@ def create_app(predictor, *, max_bytes, max_seconds, name="", score="", names=("
     async def health():
         pictures, sounds = readable_endings()
         limits = {"max_bytes": max_bytes, "max_seconds": max_seconds, "max_files": MAX_FILES}
-        told = {"status": "ok", "model": name, "score": score, "classes": uploads.classes, "version": __version__}
-        return told | {"limits": limits, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
+        state = {"status": "ok", "model": name, "score": score, "classes": uploads.classes, "version": __version__}
+        return state | {"limits": limits, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
 
     @app.post("/api/predict")
     async def predict(request: Request):
         nonlocal waiting
-        received = 0
-
-        async def counted():
-            nonlocal received
-            message = await request.receive()
-            received += len(message.get("body", b""))
-            if received > max_bytes:
-                raise _TooLarge
-            return message
-
-        too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB, the limit of one request here")
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > max_bytes:
-            raise too_large
         if waiting >= MAX_WAITING:
             raise HTTPException(503, "busy; try again in a few seconds", {"Retry-After": "3"})
         waiting += 1
-        form = None
         try:
-            async with asyncio.timeout(UPLOAD_SECONDS):
-                form = await Request(request.scope, counted).form(max_files=MAX_FILES, max_fields=10)
-            files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
-            if not files:
-                raise HTTPException(400, "no file in it; expected a form with files: curl -F file=@song.mp3 URL")
-            received_files = [(file.filename or "", file.file) for file in files]
-            wanted = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
-            return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, received_files, wanted)
-        except _TooLarge:
-            raise too_large from None
-        except FormParserError:  # older starlettes let it pass
-            raise HTTPException(400, "is no form as it should be; curl -F file=@song.mp3 URL sends one") from None
-        except ClientDisconnect:
-            raise HTTPException(400, "did not arrive whole") from None
-        except TimeoutError:
-            raise HTTPException(408, f"did not arrive within {UPLOAD_SECONDS:g} s") from None
+            async with _receive_files(request, max_bytes) as files:
+                extras = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
+                return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, files, extras)
         finally:
             waiting -= 1
-            if form is not None:
-                await form.close()
 
     return app

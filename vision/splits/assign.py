@@ -80,7 +80,9 @@ def _targets(totals: Mapping[str, int], ratios: Mapping[str, float], splits: Seq
 
 def _assign_groups(groups: list[list[Row]], ratios: Mapping[str, float], seed: int) -> None:
     """Give every group without a split the one that is furthest below its target; see the top of this module."""
-    totals, counts, waiting = Counter(), Counter(), Counter()
+    totals: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
+    waiting: Counter[str] = Counter()
     unassigned = [rows for rows in groups if not any(row.split for row in rows)]
     for rows in groups:
         for row in rows:

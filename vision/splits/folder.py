@@ -20,7 +20,7 @@ from vision.splits.leaks import find_splits
 #: Files of a data folder: the assignments, and how they were made.
 SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
-DEFAULTS = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
+DEFAULTS: dict[str, Any] = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
 
 EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
@@ -75,13 +75,13 @@ def read_rows(data: str | Path) -> list[Row]:
     if not path.exists():
         return []
     try:
-        rows = [Row(**row) for row in read_csv(path)]
+        rows = [Row(**row) for row in read_csv(path)]  # type: ignore[arg-type]  # numbers are converted below
         for row in rows:
             row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
                 raise ValueError(row.file)
     except (TypeError, ValueError) as error:
-        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another folder with -o") from None
+        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another data folder") from None
     return rows
 
 
@@ -109,7 +109,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
         settings = json.loads(path.read_text("utf-8"))
         return {name: settings[name] for name in ("images", *DEFAULTS)}
     except (OSError, ValueError, KeyError, TypeError):
-        raise MelvisionError(f"{path}: missing or damaged; split into another folder with -o") from None
+        raise MelvisionError(f"{path}: missing or damaged; split into another data folder") from None
 
 
 def split_folder(
@@ -192,15 +192,17 @@ def _check_unchanged(images, data, saved, settings):
         if saved[name] != settings[name] or (name == "images" and (data / saved[name]).resolve() != images.resolve()):
             earlier = "other lists" if name == "lists" else f"{name} {saved[name]}"
             raise MelvisionError(
-                f"{data}: was split with {earlier}, and assignments never move; use another folder with -o"
+                f"{data}: was split with {earlier}, and assignments never change; choose another data folder"
             )
 
 
 def _check_folders(images, data, *, new):
     if {"train", "dev"} <= set(find_splits(images)) or {"train", "test"} <= set(find_splits(images)):
-        raise MelvisionError(f"{images}: is split already; train on it, or look for leaks in it with --check")
+        raise MelvisionError(
+            f"{images}: is split already; train on it, or look for leaks in it: python -m vision.split {images} --check"
+        )
     if new and data.is_dir() and find_splits(data):
-        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another folder with -o")
+        raise MelvisionError(f"{data}: holds folders that were split by hand; choose another data folder")
 
 
 def _check_counts(images, rows, *, by_list):

@@ -59,6 +59,15 @@ def make_folds(
     return [(train.tolist(), held_out[scored[held_out]].tolist()) for train, held_out in splitter.split(y, y, group_of)]
 
 
-def _select(pictures: "Pictures", numbers: Sequence[int]) -> "Pictures":
+def select_pictures(pictures: "Pictures", numbers: Sequence[int]) -> "Pictures":
+    """Return some of the pictures, such as those of a fold.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        All of them.
+    numbers : sequence of int
+        Indices of those to return, in this order.
+    """
     paths = [pictures.paths[number] for number in numbers]
     return replace(pictures, x=pictures.x.select(numbers), y=pictures.y[numbers], paths=paths)

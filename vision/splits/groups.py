@@ -69,7 +69,7 @@ def connected_components(*columns: Sequence[Hashable | None]) -> list[int]:
         return item
 
     for labels in columns:
-        first = {}
+        first: dict[Hashable, int] = {}
         for item, label in enumerate(labels):
             if label is None:
                 continue

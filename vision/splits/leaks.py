@@ -102,7 +102,7 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
     kinds = ("the same track", "equal pictures", "one group")
-    members = {kind: defaultdict(list) for kind in kinds}
+    members: dict[str, dict[object, list]] = {kind: defaultdict(list) for kind in kinds}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
         track = track_key(path)
         members["the same track"][genre, track].append((split, path))
@@ -139,8 +139,9 @@ def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
     """
     import hashlib
 
-    splits_of, first = defaultdict(set), {}
-    repeats = {"tracks": [], "equal_across": [], "equal_within": []}
+    splits_of: dict[tuple[str, str], set[str]] = defaultdict(set)
+    first: dict[bytes, tuple[str, str]] = {}
+    repeats: dict[str, list] = {"tracks": [], "equal_across": [], "equal_within": []}
     for split, pictures in sets.items():
         for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
             splits_of[pictures.classes[label], track_key(path)].add(split)

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
 
 from vision.data.pixel_store import PixelStore
 from vision.inference.windows import predict_windows
+from vision.models.classifier import GenreClassifier
 
 #: With fewer tracks, or without a mistake among them, a temperature cannot be estimated.
 LEAST = 50
@@ -16,7 +16,7 @@ LEAST = 50
 FURTHEST = 4.0
 
 
-def calibrate(model: nn.Module, x: PixelStore, y: torch.Tensor) -> float:
+def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor) -> float:
     """Set a model's temperature so that its probabilities fit the tracks best.
 
     Mixup and label smoothing make a network under-confident. After Guo et al., "On Calibration of

@@ -311,9 +311,9 @@ def _kind(one: Any) -> dict[str, Any]:
 
 def _help(one: Any) -> str:
     standard, *others = _defaults(one.name).items()
-    told = "".join(f"; {recipe}: {_shown(value)}" for recipe, value in others if value != standard[1])
-    # argparse adds nothing of its own, and % is its own.
-    return f"{one.metadata['help']} (default: {_shown(standard[1])}{told})".replace("%", "%%")
+    differing = "".join(f"; {recipe}: {_shown(value)}" for recipe, value in others if value != standard[1])
+    # argparse takes % for a placeholder.
+    return f"{one.metadata['help']} (default: {_shown(standard[1])}{differing})".replace("%", "%%")
 
 
 def config_of(args: argparse.Namespace) -> TrainConfig:

@@ -5,12 +5,14 @@ import pickle
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
 
 from render.errors import MelvisionError
+
+Items = TypeVar("Items", torch.Tensor, Sequence)
 
 
 class Distributed:
@@ -64,7 +66,7 @@ class Distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return nn.parallel.DistributedDataParallel(model, [device] if device.type == "cuda" else None)
 
-    def shard(self, items: Sequence) -> Sequence:
+    def shard(self, items: Items) -> Items:
         """This process's part of a sequence: every `world`-th item, from `rank` on."""
         return items[self.rank :: self.world]
 
@@ -81,7 +83,7 @@ class Distributed:
         """Bring each process's object to all: a list by rank."""
         if self.world == 1:
             return [part]
-        parts = [None] * self.world
+        parts: list[Any] = [None] * self.world
         distributed.all_gather_object(parts, part)
         return parts
 

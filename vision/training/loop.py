@@ -18,6 +18,7 @@ from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
+from vision.models.classifier import GenreClassifier
 from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, texture_probabilities
 from vision.reports import metrics
@@ -139,7 +140,7 @@ def learn(
     """
     distributed, device = context.distributed, context.device
     torch.manual_seed(config.seed)
-    model = checkpoint.build(spec, weights=config.weights or None).to(device, memory_format=torch.channels_last)
+    model = checkpoint.build(spec, weights=config.weights or None).to(device).to(memory_format=torch.channels_last)
     class_weight = _class_weight(train).to(device) if config.class_weights else None
     history = []
     optimizer = _make_optimizer(config, model)
@@ -212,14 +213,14 @@ class DevScorer:
     Parameters
     ----------
     dev : Pictures
-    model : nn.Module
+    model : GenreClassifier
         Its texture SVM is fitted already: nothing in it changes, so its probabilities are computed once, here.
     distributed : Distributed
     precision : str
         ``"fp32"`` or ``"bf16"``.
     """
 
-    def __init__(self, dev: Pictures, model: nn.Module, distributed: Distributed, precision: str):
+    def __init__(self, dev: Pictures, model: GenreClassifier, distributed: Distributed, precision: str):
         self.dev, self.model, self.distributed, self.precision = dev, model, distributed, precision
         self.numbers = distributed.shard(range(len(dev.y)))
         self.texture = texture_probabilities(model, dev.x, self.numbers)

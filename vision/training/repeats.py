@@ -19,7 +19,7 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
-from vision.splits.folds import _select, make_folds
+from vision.splits.folds import make_folds, select_pictures
 from vision.splits.groups import merge_groups, read_groups
 from vision.splits.leaks import find_splits
 from vision.training.config import TrainConfig
@@ -195,7 +195,7 @@ def run_fold(
     probabilities : np.ndarray, shape (n, n_classes)
         Of the scored pictures.
     """
-    train, held_out = (_select(pictures, part) for part in numbers)
+    train, held_out = (select_pictures(pictures, part) for part in numbers)
     out = context.out
     check_genres(train, out)
     about = describe_run(config, how["hardware"], {"train": train, "held out": held_out})
@@ -219,14 +219,14 @@ def _report_folds(
     out: Path, predictions: SplitPredictions, classes: list[str], accuracy: dict[str, Any], about: dict[str, Any]
 ) -> None:
     """Write the report of a cross-validation, of all held-out tracks."""
-    what = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
+    folds = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
     named = " and ".join(Path(path).name for path in about["groups"])
-    what += f", groups of {named}" if named else ", duplicates kept together"
-    lines = [summary_line(f"Accuracy over {what}", accuracy)]
+    folds += f", groups of {named}" if named else ", duplicates kept together"
+    lines = [summary_line(f"Accuracy over {folds}", accuracy)]
     lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
-    headline = f"{accuracy['mean']:.1%} of tracks right over {what} (standard deviation {accuracy['std']:.1%})"
+    headline = f"{accuracy['mean']:.1%} of tracks right over {folds} (standard deviation {accuracy['std']:.1%})"
     result = PooledResult(
-        title=f"held-out tracks of {what}", headline=headline, lines=lines, predictions=predictions,
+        title=f"held-out tracks of {folds}", headline=headline, lines=lines, predictions=predictions,
         classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
     )  # fmt: skip
     write_pooled(out, result)

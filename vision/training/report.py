@@ -135,7 +135,9 @@ def write_pooled(out: Path, result: PooledResult) -> str:
         "headline": result.headline,
         "note": result.note,
         "confusion_plot": confusion_plot,
-        "report": text,
+        "lines": result.lines,
+        "scores": pooled,
+        "genre_rows": genre_rows(y, probabilities, result.classes),
         "about": json.dumps(result.about, indent=1),
     }
     html.write_page(out / run_files.PAGE, "pooled.html", context)
@@ -204,8 +206,8 @@ def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image
     plain, highlighted : PIL.Image.Image
         RGB.
     """
-    x = x.numpy()
-    pixels = png.palette("magma")[x[0]] if len(x) == 1 else x.transpose(1, 2, 0)
+    values = x.numpy()
+    pixels = png.palette("magma")[values[0]] if len(values) == 1 else values.transpose(1, 2, 0)
     dimmed = pixels * (DARKEST + (1 - DARKEST) * saliency[..., None])
     return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(dimmed.round().astype(np.uint8))
 

@@ -73,7 +73,7 @@ def read_data(
     spec = read_spec(config, list_pictures(folders["train"]))
     classes, sets = None, {}
     for split, folder in folders.items():
-        path = cache / f"{share}{split}" if share else None
+        path = cache / f"{share}{split}" if cache and share else None
         sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
         classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
     check_genres(sets["train"], folders["train"])
@@ -324,7 +324,9 @@ def _finish(
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
-    scores = {split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()}
+    scores: dict[str, Any] = {
+        split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()
+    }
     scores["kept_epoch"] = best(history)
     result = RunResult(
         scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
