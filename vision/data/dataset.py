@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -44,7 +43,7 @@ class SpectrogramFolder(ImageFolder):
         When `root` is missing, holds no picture, or has a genre that is not in `classes`.
     """
 
-    def __init__(self, root: str | PathLike, classes: Sequence[str] | None = None, transform: Callable | None = None):
+    def __init__(self, root: str | Path, classes: Sequence[str] | None = None, transform: Callable | None = None):
         self._classes = classes
         root = Path(root)
         if not root.is_dir():
@@ -77,7 +76,7 @@ class SpectrogramFolder(ImageFolder):
         inside = Path(path).relative_to(self.root).parts
         return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
 
-    def find_classes(self, directory: str | PathLike) -> tuple[list[str], dict[str, int]]:
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         """Return the genres and their labels; hidden folders are none."""
         genres = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
         if not genres:
@@ -95,7 +94,7 @@ class SpectrogramFolder(ImageFolder):
         return classes, {name: label for label, name in enumerate(classes)}
 
 
-def list_pictures(root: str | PathLike) -> list[str]:
+def list_pictures(root: str | Path) -> list[str]:
     """Return the paths of all pictures under a folder of genres; see `SpectrogramFolder`."""
     return [path for path, _ in SpectrogramFolder(root).samples]
 
@@ -129,13 +128,13 @@ class Pictures:
 
 
 def read_folder(
-    root: str | PathLike,
+    root: str | Path,
     preprocessor: Preprocessor | None = None,
     *,
     classes: Sequence[str] | None = None,
     jobs: int = -1,
-    cache: str | PathLike | None = None,
-    share: str | PathLike | None = None,
+    cache: str | Path | None = None,
+    share: str | Path | None = None,
 ) -> Pictures:
     """Decode every picture of a folder, once.
 
@@ -221,8 +220,8 @@ def _collect(
     pictures: Iterator[torch.Tensor],
     preprocessor: Preprocessor,
     *,
-    folder: str | PathLike | None,
-    path: str | PathLike | None,
+    folder: str | Path | None,
+    path: str | Path | None,
 ) -> PixelStore:
     """Store pictures; where the spec leaves the channels open, as levels until one comes that is in colours."""
     size, channels = preprocessor.spec.size, preprocessor.spec.channels

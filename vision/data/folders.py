@@ -3,7 +3,6 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator
-from os import PathLike
 from pathlib import Path
 
 from render import tracks
@@ -11,7 +10,7 @@ from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 
-def what_instead(root: str | PathLike) -> str:
+def what_instead(root: str | Path) -> str:
     """Say what to do with a folder that has no pictures in genre folders: the second half of an error message."""
     for _, _, names in os.walk(root):
         if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
@@ -22,12 +21,12 @@ def what_instead(root: str | PathLike) -> str:
 ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)
 
 
-def walk(folder: str | PathLike) -> Iterator[Path]:
+def walk(folder: str | Path) -> Iterator[Path]:
     """Yield pictures and audio under a folder, in a stable order; hidden and other files are passed over."""
     return (path for path in tracks.walk(folder) if path.suffix.lower() in ENDINGS)
 
 
-def find_files(paths: Iterable[str | PathLike]) -> list[Path]:
+def find_files(paths: Iterable[str | Path]) -> list[Path]:
     """List the pictures and audio files among files, folders and patterns.
 
     Parameters

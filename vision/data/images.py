@@ -1,7 +1,7 @@
 """Open picture files safely, and hash their pixels."""
 
 import hashlib
-from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ from render import png
 MIN_SIDE = 4
 
 
-def load(path: str | PathLike) -> Image.Image:
+def load(path: str | Path) -> Image.Image:
     """Open one picture with its pixels decoded, refusing what cannot be a spectrogram.
 
     Parameters

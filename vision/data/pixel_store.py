@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from os import PathLike
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,7 +34,7 @@ class PixelStore:
         widths: Sequence[int] | torch.Tensor,
         channels: int,
         height: int,
-        path: str | PathLike | None = None,
+        path: str | Path | None = None,
     ):
         self.pixels, self.channels, self.height, self._path = pixels, channels, height, path
         self.widths = torch.as_tensor(widths, dtype=torch.int64)
@@ -47,8 +47,8 @@ class PixelStore:
         *,
         channels: int,
         height: int,
-        folder: str | PathLike | None = None,
-        path: str | PathLike | None = None,
+        folder: str | Path | None = None,
+        path: str | Path | None = None,
     ) -> "PixelStore":
         """Take in pictures as they come, holding no more than `IN_MEMORY` bytes of them.
 
@@ -216,7 +216,7 @@ def _map(file: Any, size: int) -> torch.Tensor:
 
 
 def _restore(
-    pixels: torch.Tensor | None, widths: torch.Tensor, channels: int, height: int, path: str | PathLike | None
+    pixels: torch.Tensor | None, widths: torch.Tensor, channels: int, height: int, path: str | Path | None
 ) -> PixelStore:
     if path is not None:
         pixels = _map(path, int(widths.sum()) * channels * height)

@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -218,7 +217,7 @@ class Preprocessor:
         duration = self.max_seconds and self.max_seconds + 1
         return replace(Settings.from_dict(self.spec.render or {}), duration=duration)
 
-    def learn_margins(self, paths: Iterable[str | PathLike]) -> "Preprocessor":
+    def learn_margins(self, paths: Iterable[str | Path]) -> "Preprocessor":
         """Return one that also cuts the margins of these pictures, where they are of sizes not met before.
 
         Parameters
@@ -229,7 +228,7 @@ class Preprocessor:
         frames = border_of(survey_folder([str(path) for path in paths]), self.remove_border).frames
         return Preprocessor(replace(self.spec, frames=frames), max_seconds=self.max_seconds)
 
-    def from_file(self, path: str | PathLike) -> NetworkInput:
+    def from_file(self, path: str | Path) -> NetworkInput:
         """Read a picture or a recording.
 
         Raises

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # optional
 WORKERS, CHUNK = 8, 8
 
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
-Source = str | PathLike | np.ndarray
+Source = str | Path | np.ndarray
 
 
 @dataclass
@@ -164,7 +164,7 @@ class Predictor:
     >>> predictor.predict(["a.mp3", "b.png"]).to_frame()      # doctest: +SKIP
     """
 
-    def __init__(self, run: str | PathLike, device: str = "auto"):
+    def __init__(self, run: str | Path, device: str = "auto"):
         self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
         self.models: list[nn.Module] = []
         self._exported = None
@@ -182,7 +182,7 @@ class Predictor:
         # A GPU computes one batch at a time anyway, and not every driver takes calls from several threads.
         self._one_at_a_time = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
 
-    def _load(self, run: str | PathLike) -> tuple[list, ModelSpec]:
+    def _load(self, run: str | Path) -> tuple[list, ModelSpec]:
         # Here, because an exported file needs no networks of PyTorch's.
         from vision.models import checkpoint
 
@@ -197,7 +197,7 @@ class Predictor:
         """How the model's input is made."""
         return self.preprocessor.spec
 
-    def learn_margins(self, paths: Iterable[str | PathLike]) -> None:
+    def learn_margins(self, paths: Iterable[str | Path]) -> None:
         """Learn the margins of picture sizes new to the model, from many pictures of one source.
 
         Without this each such picture is cut by its own edges, and a note says so.

@@ -1,7 +1,7 @@
 """What one picture file is: how it was drawn, how much of it is silent, what it sounds like."""
 
 from dataclasses import dataclass, replace
-from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -81,7 +81,7 @@ def _describe(image: Image.Image, content: Content) -> str:
     return drawn + "".join(f", {name} {getattr(settings, name)}" for name in unusual)
 
 
-def picture_info(path: str | PathLike, info: PictureInfo, preprocessor: Preprocessor) -> PictureInfo:
+def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor) -> PictureInfo:
     """Look at one file.
 
     Parameters

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +63,8 @@ class RunScores:
 
 
 def score_run(
-    run: str | PathLike,
-    data: str | PathLike | None = None,
+    run: str | Path,
+    data: str | Path | None = None,
     *,
     split: str | None = None,
     device: str = "auto",
@@ -123,7 +122,7 @@ def score_run(
     )
 
 
-def _pick_folder(run: str | PathLike, data: str | PathLike | None, split: str | None) -> tuple[Path, str]:
+def _pick_folder(run: str | Path, data: str | Path | None, split: str | None) -> tuple[Path, str]:
     """The folder to score, and what to call it."""
     if not data:
         raise MelvisionError(f"{run}: does not say what it was trained on; name a data folder to score it on")
@@ -138,7 +137,7 @@ def _pick_folder(run: str | PathLike, data: str | PathLike | None, split: str | 
     return folders[split], split
 
 
-def _count_trained_on(run: str | PathLike, pictures: Pictures) -> int | None:
+def _count_trained_on(run: str | Path, pictures: Pictures) -> int | None:
     """How many of the pictures are of tracks in the training set; None where no split.csv says."""
     try:
         train = run_files.trained_tracks(run)
@@ -148,7 +147,7 @@ def _count_trained_on(run: str | PathLike, pictures: Pictures) -> int | None:
     return sum((pictures.classes[label], track_key(path)) in train for label, path in names)
 
 
-def _notes_on_training(run: str | PathLike, trained_on: int | None, y: Sequence[int] | np.ndarray) -> list[str]:
+def _notes_on_training(run: str | Path, trained_on: int | None, y: Sequence[int] | np.ndarray) -> list[str]:
     if trained_on is None:
         return [f"no split.csv beside {run}; these tracks may be in its training set"]
     if trained_on:
