@@ -98,7 +98,7 @@ class RemoveBorder:
         margins : iterable of (size, colour, box)
             Width and height of the whole picture, and the two values of `own_box`.
         """
-        boxes_of = defaultdict(list)
+        boxes_of: dict[tuple, list] = defaultdict(list)
         total: Counter = Counter()
         for size, colour, box in margins:
             total[size] += 1
@@ -110,7 +110,7 @@ class RemoveBorder:
             # black of a quiet track's first and last frames: it is a margin only if most pictures have it.
             if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
                 continue
-            by_height = defaultdict(list)
+            by_height: dict[tuple, list] = defaultdict(list)
             for box in boxes:
                 by_height[box[1], box[3]].append(box)
             if colour != WHITE:  # dark rows of the music look like more margin: take the outermost edges
@@ -166,7 +166,7 @@ class RemoveBorder:
             if frame is None:
                 return size[0], size[1]
             return frame["rights"][0] - frame["left"], frame["bottom"] - frame["top"]
-        (left, top, right, bottom), _ = self._box(tuple(size), *margin)
+        (left, top, right, bottom), _ = self._box((size[0], size[1]), *margin)
         return right - left, bottom - top
 
     def _box(self, size: tuple[int, int], colour: tuple | None, own: tuple) -> tuple[tuple[int, int, int, int], bool]:

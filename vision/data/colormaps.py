@@ -214,7 +214,7 @@ def read_levels(image: Image.Image) -> tuple[np.ndarray, str | None]:
         return np.asarray(image.convert("L")), "gray"
     if image.mode == "P":
         about = png.read_about(image)
-        cmap = _palette_name(image.getpalette("RGB"), about and about.get("cmap"))
+        cmap = _palette_name(image.getpalette("RGB"), about.get("cmap") if about else None)
         if cmap:
             return np.asarray(image), cmap
     pixels = as_rgb(image)

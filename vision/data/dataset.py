@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from joblib import Parallel, delayed
@@ -51,7 +52,8 @@ class SpectrogramFolder(ImageFolder):
             raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
         # A file is one picture, however many links lead to it.
-        first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
+        samples: list[tuple[str, int]] = self.samples
+        first = {os.path.realpath(path): (path, label) for path, label in reversed(samples)}
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
@@ -60,16 +62,22 @@ class SpectrogramFolder(ImageFolder):
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
     @staticmethod
-    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=True):
+    def make_dataset(
+        directory: str | Path,
+        class_to_idx: dict[str, int],
+        extensions: Any = None,
+        is_valid_file: Callable[[str], bool] | None = None,
+        allow_empty: bool = True,
+    ) -> list[tuple[str, int]]:
         """Return the pictures, (path, label) each; not in circles where links lead back, as torchvision's own would."""
         tops = {name: os.path.join(directory, name) for name in class_to_idx}
         real = {name: os.path.realpath(top) for name, top in tops.items() if os.path.isdir(top)}
-        samples = []
+        samples: list[tuple[str, int]] = []
         for name in real:
             # What is another genre's own folder stays that genre's, also where this one has a link to it.
             others = [other for other in real.values() if other != real[name]]
             paths = map(str, walk(tops[name], above=[directory, *others]))
-            samples += [(path, class_to_idx[name]) for path in paths if is_valid_file(path)]
+            samples += [(path, class_to_idx[name]) for path in paths if is_valid_file is None or is_valid_file(path)]
         return samples
 
     def _is_picture(self, path: str) -> bool:

@@ -171,7 +171,7 @@ class PixelStore:
 
     def mean_over_windows(
         self,
-        predict: Callable[[list[tuple[int, int]]], Iterator[tuple[list[tuple[int, int]], torch.Tensor]]],
+        predict: Callable[[list[tuple[int, int]]], Iterator[tuple[Sequence[tuple[int, int]], torch.Tensor]]],
         numbers: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Probabilities for each picture: the mean over its windows.
@@ -218,7 +218,7 @@ def _map(file: Any, size: int) -> torch.Tensor:
 def _restore(
     pixels: torch.Tensor | None, widths: torch.Tensor, channels: int, height: int, path: str | Path | None
 ) -> PixelStore:
-    if path is not None:
+    if pixels is None:
         pixels = _map(path, int(widths.sum()) * channels * height)
     return PixelStore(pixels, widths, channels, height, path)
 

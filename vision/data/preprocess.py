@@ -256,7 +256,7 @@ class Preprocessor:
         settings = Settings.from_dict(about) if about else None
         return Content(pixels, cmap, box, seconds, settings, unknown_size=None if learned else image.size)
 
-    def from_samples(self, y: np.ndarray, sr: int) -> NetworkInput:
+    def from_samples(self, y: np.ndarray, sr: int | None) -> NetworkInput:
         """Draw audio in memory as a file of it would be drawn.
 
         Parameters
@@ -266,6 +266,8 @@ class Preprocessor:
         sr : int, in Hz
             Its sampling rate.
         """
+        if sr is None:
+            raise MelvisionError("sr=None: samples need their sampling rate in Hz")
         y = np.asarray(y)
         if y.dtype.kind != "f" or y.ndim not in (1, 2):
             raise ValueError(f"y is {y.dtype} of shape {y.shape}; expected floats (n,) or (n, channels)")
@@ -427,11 +429,11 @@ def learn_input_spec(
     """
     records = [record for record in survey_folder(list(paths)) if not record.error]
     remove_border = border_of(records)
-    ours = [(record, json.loads(record.settings)) for record in records if record.settings]
+    ours = [(record, record.settings) for record in records if record.settings]
     lengths = []
-    for record, about in ours:
+    for record, settings in ours:
         try:
-            lengths.append(seconds_of(about, record.size[0]))
+            lengths.append(seconds_of(json.loads(settings), record.size[0]))
         except PictureError:  # said of this picture when it is read
             continue
     foreign = [record for record in records if not record.settings]
@@ -441,8 +443,7 @@ def learn_input_spec(
         spec.window = min(window, median)
     if ours:
         spec.typical_seconds = float(np.median(lengths)) if lengths else track_seconds
-        commonest = Counter(record.settings for record, _ in ours).most_common(1)[0][0]
-        spec.render = json.loads(commonest)
+        spec.render = json.loads(Counter(settings for _, settings in ours).most_common(1)[0][0])
     else:
         spec.typical_seconds = track_seconds
         sizes = [remove_border.content_size(record.size, record.margin) for record in foreign]

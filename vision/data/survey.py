@@ -159,7 +159,8 @@ def survey_folder(paths: Sequence[str]) -> list[PictureRecord]:
     if len(paths) <= SMALL_FOLDER:
         return list(_examine_all(paths, "survey"))
     spread = set(np.linspace(0, len(paths) - 1, SMALL_FOLDER).round().astype(int).tolist())
-    records, decoded = [], Counter()
+    records: list[PictureRecord] = []
+    decoded: Counter[tuple[int, int]] = Counter()
     for number, path in enumerate(progress(paths, total=len(paths), desc="survey", unit="picture")):
         record = examine(path, decode=number in spread)
         # Pictures of a size that few others have must be decoded here: a margin of theirs is learned from them.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS, SNDFILE_ENDINGS
@@ -23,8 +22,10 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.models.spec import ModelSpec
 
-if TYPE_CHECKING:  # optional
+if TYPE_CHECKING:  # not needed for an exported file, or optional
     import pandas
+
+    from vision.models.classifier import GenreClassifier
 
 #: Threads at most, because reading a long song takes some hundred MB; and the files that each takes at a time.
 WORKERS, CHUNK = 8, 8
@@ -166,8 +167,8 @@ class Predictor:
 
     def __init__(self, run: str | Path, device: str = "auto"):
         self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
-        self.models: list[nn.Module] = []
-        self._exported = None
+        self.models: list[GenreClassifier] = []
+        self._exported: onnx.OnnxModel | None = None
         if onnx.is_exported(run):
             if self.device.type != "cpu":
                 raise MelvisionError(f"device={device!r}: an exported file runs on the CPU; leave device out")
@@ -231,8 +232,8 @@ class Predictor:
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
         """The models' mean probabilities of pictures: a PixelStore to (n, n_classes), float32."""
-        if self._exported:
-            return x.mean_over_windows(lambda windows: self._exported.predict_windows(x, windows)).numpy()
+        if exported := self._exported:
+            return x.mean_over_windows(lambda windows: exported.predict_windows(x, windows)).numpy()
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
@@ -280,9 +281,9 @@ class Predictor:
         """Read some files, then score them together."""
         attempts = [self.attempt(source, sr=sr) for source in sources if not stop.is_set()]
         inputs = [x for _, x in attempts if x is not None]
-        x = PixelStore.collect(inputs, channels=self.spec.channels, height=self.spec.size)
+        store = PixelStore.collect(inputs, channels=self.spec.channels or 1, height=self.spec.size)
         with self._one_at_a_time:
-            probabilities = iter(self.probabilities(x))
+            probabilities = iter(self.probabilities(store))
         for prediction, x in attempts:
             if x is not None:
                 prediction.p = next(probabilities)

@@ -38,8 +38,12 @@ def predict_proba(
     probabilities : torch.Tensor, shape (n, n_classes), float32
         On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
     """
-    how = {"precision": precision, "texture_probabilities": texture_probabilities}
-    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, **how), numbers)
+    return x.mean_over_windows(
+        lambda windows: predict_windows(
+            model, x, windows, precision=precision, texture_probabilities=texture_probabilities
+        ),
+        numbers,
+    )
 
 
 @torch.inference_mode()

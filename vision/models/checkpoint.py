@@ -4,6 +4,7 @@ import pickle
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +22,8 @@ OLD_FORMATS = (3,)
 
 def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:
     """Make the network that a spec describes, with fresh weights; see `classifier.create_model`."""
-    shape = {"channels": spec.input.channels, "size": spec.input.size}
-    return create_model(len(spec.classes), **spec.model, **shape, weights=weights)
+    arguments: dict[str, Any] = {**spec.model, "channels": spec.input.channels, "size": spec.input.size}
+    return create_model(len(spec.classes), **arguments, weights=weights)
 
 
 def save(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:

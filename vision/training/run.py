@@ -118,7 +118,7 @@ def fingerprint(sets: dict[str, Pictures]) -> str:
         labels = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
         digest.update(labels.encode(errors="surrogateescape"))
         for number in range(len(pictures.x)):
-            digest.update(pictures.x[number].numpy())
+            digest.update(pictures.x[number].numpy().data)
     return digest.hexdigest()
 
 
