@@ -51,7 +51,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert demo.main(["genres", "--tracks", "6", "--seconds", "5", "--jobs", "1"]) == 0
+        assert demo.main(["genres", "--tracks", "4", "--seconds", "4", "--jobs", "1"]) == 0
         assert render_command.main(["genres", "--jobs", "1"]) == 0
         assert split.main(["images_original"]) == 0
         assert train.main(["--epochs", "1", "--device", "cpu", "--precision", "fp32"]) == 0

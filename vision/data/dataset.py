@@ -52,7 +52,7 @@ class SpectrogramFolder(ImageFolder):
             raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
         # A file is one picture, however many links lead to it.
-        samples: list[tuple[str, int]] = self.samples
+        samples: list[tuple[str, int]] = self.samples  # type: ignore[has-type]  # set by torchvision
         first = {os.path.realpath(path): (path, label) for path, label in reversed(samples)}
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +32,17 @@ WORKERS, CHUNK = 8, 8
 
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
 Source = str | Path | np.ndarray
+
+
+class Scorer(Protocol):
+    """What gives probabilities: a `Predictor`, or an object that wraps one."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """How its input is made."""
+
+    def probabilities(self, x: PixelStore) -> np.ndarray:
+        """As `Predictor.probabilities`."""
 
 
 @dataclass

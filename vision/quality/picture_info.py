@@ -63,7 +63,7 @@ class PictureInfo:
     fingerprint: np.ndarray | None = None
 
     @property
-    def track(self):
+    def track(self) -> tuple[str, str]:
         """Genre and `groups.track_key`."""
         return self.genre, track_key(self.file)
 
@@ -115,7 +115,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             margin=(left, top, image.width - right, image.height - bottom),
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
-            pixels=examine(path).pixels,
+            pixels=examine(path).pixels or "",
             fingerprint=fingerprint(levels, content.seconds),
         )
     except (PictureError, OSError, MemoryError) as error:
