@@ -32,9 +32,9 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; it ends with Ctrl-C."""
     args = get_parser().parse_args(argv)
+    from vision.inference.device import keep_freed_memory
     from vision.inference.microphone import open_microphone
     from vision.inference.output import stream_line
-    from vision.inference.device import keep_freed_memory
     from vision.inference.predictor import Predictor
     from vision.inference.stream import predict_stream
 
