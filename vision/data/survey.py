@@ -76,7 +76,7 @@ def _file_key(path: str | Path) -> tuple | None:
 
 
 def examine(path: str | Path, *, decode: bool = True) -> PictureRecord:
-    """Look at one picture, or return what an earlier look told.
+    """Look at one picture, or return what an earlier look found.
 
     Parameters
     ----------

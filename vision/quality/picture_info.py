@@ -28,7 +28,7 @@ class PictureInfo:
     file, genre : str
         Path below the pictures folder, with forward slashes, and the genre folder.
     problem : str
-        Why it cannot be used; empty when it can: the rest is only told then.
+        Why it cannot be used; empty when it can: the rest is only filled in then.
     size : tuple of 2 int
         Width and height with margins, in pixels.
     drawn : str

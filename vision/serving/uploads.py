@@ -159,9 +159,9 @@ def _store(folder: Path, number: int, name: str, file: BinaryIO) -> tuple[Path |
     match = re.search(r"\.[a-z0-9]+\s*$", name.lower()[-32:])
     ending = match[0].strip() if match else ""
     if ending not in (*pictures, *sounds):
-        found = f"ends in {ending}" if ending else "has no ending"
+        name_ending = f"ends in {ending}" if ending else "has no ending"
         lacking = "" if shutil.which("ffmpeg") else "; for some kinds of sound this machine lacks ffmpeg"
-        return None, f"{found}: no kind of sound or picture that can be read here{lacking}"
+        return None, f"{name_ending}: no kind of sound or picture that can be read here{lacking}"
     path = folder / f"{number}{ending}"
     try:
         with open(path, "xb") as stored:

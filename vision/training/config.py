@@ -345,6 +345,8 @@ def settings_table() -> str:
         for one in fields(TrainConfig):
             if one.metadata["group"] == group:
                 about, values = one.metadata, [_shown(value) for value in _defaults(one.name).values()]
+                if one.name == "recipe":
+                    values = list(RECIPES)
                 cells = [f"`{_flag(one.name)}`", f"`{one.name}`", *values, about["expected"], about["help"]]
                 lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
