@@ -87,6 +87,7 @@ def test_public_names_are_there_and_none_is_a_modules():
         vision.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
@@ -98,6 +99,7 @@ def test_names_and_modules_are_imported_in_either_order(code):
     run_python(code)
 
 
+@pytest.mark.slow
 def test_importing_the_library_changes_nothing_in_the_process():
     """Environment variables, warning filters, signal handlers and allocator settings are up to the program."""
     modules = [

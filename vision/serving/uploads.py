@@ -102,7 +102,7 @@ class UploadPredictor:
             for number, (name, file) in enumerate(uploads):
                 path, problem = _store(Path(folder), number, name, file)
                 start = time.perf_counter()
-                answer = self._predict(path, extras) if path else {"error": problem}
+                answer = self._predict(path, extras) if path and not problem else {"error": problem}
                 answers.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
         return answers
 
