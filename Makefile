@@ -17,7 +17,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/vulture
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 $(VENV)/installed: setup.cfg pyproject.toml

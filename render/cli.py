@@ -7,11 +7,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TypeVar
 
 from render.errors import MelvisionError, ParameterError
 
 Item = TypeVar("Item")
+
+#: Whether a command is running: the same functions, called by a Python program, show no progress.
+_in_command = ContextVar("in_command", default=False)
 
 
 def one_line(text: object) -> str:
@@ -36,6 +40,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
+        outside = _in_command.set(True)
         try:
             code = main(argv)
             sys.stdout.flush()
@@ -55,6 +60,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             where = f"{error.filename}: " if error.filename else ""
             print(f"error: {where}{error.strerror or error}", file=sys.stderr)
             return 2
+        finally:
+            _in_command.reset(outside)
 
     return wrapped
 
@@ -79,7 +86,7 @@ def print_notes_and_failures(notes: Iterable[object] = (), failures: Iterable[ob
 
 
 def progress(iterable: Iterable[Item], *, total: int, desc: str, unit: str, every: float = 10.0) -> Iterator[Item]:
-    """Yield from `iterable` and show the progress on standard error.
+    """Yield from `iterable` and, while a `command` runs, show the progress on standard error.
 
     A tqdm bar on a terminal; elsewhere (a log file, CI) one plain line every `every` seconds.
 
@@ -94,6 +101,9 @@ def progress(iterable: Iterable[Item], *, total: int, desc: str, unit: str, ever
     every : float, in seconds
         Interval between plain lines.
     """
+    if not _in_command.get():
+        yield from iterable
+        return
     if sys.stderr.isatty():
         from tqdm import tqdm
 

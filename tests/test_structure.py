@@ -37,10 +37,29 @@ def test_help_is_quick_because_nothing_heavy_is_imported(command):
     assert "example: python -m " in done.stdout
 
 
-def test_public_things_have_docstrings():
-    for path in [*(ROOT / "render").rglob("*.py"), *(ROOT / "vision").rglob("*.py")]:
-        tree = ast.parse(path.read_text("utf-8"))
-        assert ast.get_docstring(tree), path
-        for node in tree.body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-                assert ast.get_docstring(node) or node.name == "get_parser", f"{path}: {node.name}"
+def public_functions(tree):
+    """Public functions of a module, and methods of its public classes, `__init__` and `__call__` among them."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            not node.name.startswith("_") or node.name in ("__init__", "__call__")
+        ):
+            yield node
+
+
+SOURCES = [path for package in ("render", "vision") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_public_things_have_docstrings_and_types(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            assert ast.get_docstring(node) or node.name == "get_parser", node.name
+    for function in public_functions(tree):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        untyped = [one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")]
+        assert not untyped, f"{function.name}: {untyped}"
+        assert function.returns is not None or function.name == "__init__", f"{function.name}: returns what?"

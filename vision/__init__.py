@@ -12,7 +12,7 @@ _PUBLIC = {
     "Prediction": "vision.inference.predictor",
     "TrainConfig": "vision.training.config",
     "fit": "vision.training.run",
-    "score_run": "vision.training.scoring",
+    "score_run": "vision.reports.scoring",
     "cross_validate": "vision.training.repeats",
     "split_folder": "vision.splits.folder",
     "inspect_folder": "vision.quality.inspect",

@@ -51,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     report = inspect_folder(args.images, track_seconds=args.track_seconds, progress=progress)
     if args.predictions or args.model:
+        from vision.inference.device import keep_freed_memory
         from vision.quality import label_issues
 
+        keep_freed_memory()
         if args.predictions:
             label_issues.judge_by_predictions(report, args.predictions)
         else:

@@ -64,8 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a file could not be used."""
     args = get_parser().parse_intermixed_args(argv)
     from vision.data.folders import find_files
+    from vision.inference.device import keep_freed_memory
     from vision.inference.predictor import Predictor
 
+    keep_freed_memory()
     axis = _parse_axis(args)
     predictor = Predictor(args.run, args.device)
     files = find_files(args.paths)

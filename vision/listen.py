@@ -32,11 +32,13 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; it ends with Ctrl-C."""
     args = get_parser().parse_args(argv)
+    from vision.inference.device import keep_freed_memory
     from vision.inference.microphone import open_microphone
     from vision.inference.output import stream_line
     from vision.inference.predictor import Predictor
     from vision.inference.stream import predict_stream
 
+    keep_freed_memory()
     predictor = Predictor(args.run, args.device)
     sr, blocks = open_microphone(args.input)
     print(f"listening at {sr} Hz; Ctrl-C ends", file=sys.stderr)

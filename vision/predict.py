@@ -138,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a file could not be used."""
     args = get_parser().parse_intermixed_args(argv)
     _check(args)
+    from vision.inference.device import keep_freed_memory
+
+    keep_freed_memory()
     if args.watch:
         return _watch(args)
     return _predict_stream(args) if args.stdin else _predict_files(args)

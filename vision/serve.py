@@ -112,9 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _listen(args.host, args.port) as listener:
         import uvicorn
 
+        from vision.inference.device import keep_freed_memory
         from vision.inference.predictor import Predictor
         from vision.serving.app import create_app
 
+        keep_freed_memory()
         address, port = listener.getsockname()[:2]
         public = not ipaddress.ip_address(address).is_loopback
         app = create_app(

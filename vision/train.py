@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
@@ -34,7 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _last_line(result, config: TrainConfig, seeds: Sequence[int]) -> str:
+def _last_line(result: Any, config: TrainConfig, seeds: Sequence[int]) -> str:
     """The accuracy that the run is judged by, and what is to be said of it."""
     split = "test" if "test" in result.scores else "dev"
     if seeds:
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if distributed.is_first:
                 print_notes_and_failures(data.notes, data.problems)
             config.data, problems = str(data.path), data.problems
-        how = {"resume": bool(args.resume), "progress": show_progress}
+        how: dict[str, Any] = {"resume": bool(args.resume), "progress": show_progress}
         result = fit_seeds(config, seeds, out, **how) if seeds else fit(config, out, **how)
     if not result.scores:  # not the first of several processes
         return 0

@@ -101,7 +101,7 @@ def agrees(network, model, x):
 
 def test_an_exported_run_gives_the_same_probabilities(file, trained):
     """With the texture SVM of the standard preset."""
-    model, spec = checkpoint.load(trained / "run")
+    model, spec = checkpoint.load_model(trained / "run")
     assert spec.model["texture"]
     agrees(exported.load(file), model, read_pictures(trained / "images", size=32, window=spec.input.window).x)
 
@@ -140,7 +140,7 @@ def test_what_other_programs_read(file, trained):
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 1, 32, 32])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["batch", 3])
     metadata = session.get_modelmeta().custom_metadata_map
-    _, spec = checkpoint.load(trained / "run")
+    _, spec = checkpoint.load_model(trained / "run")
     assert json.loads(metadata["classes"]) == spec.classes == ["blues", "jazz", "metal"]
     assert json.loads(metadata["spec"])["input"] == spec.input.to_dict()
     assert metadata["precision"] == "fp32" and metadata["models"] == "1" and metadata["melvision"]

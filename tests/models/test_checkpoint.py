@@ -41,7 +41,7 @@ def test_a_cut_off_checkpoint(trained, tmp_path):
     whole = (trained / "run" / "model.pt").read_bytes()
     (tmp_path / "model.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MelvisionError, match="no checkpoint or damaged"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_model(tmp_path)
 
 
 def test_a_checkpoint_runs_no_code(tmp_path):
@@ -51,7 +51,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
 
     torch.save({"format": checkpoint.FORMAT, "spec": Evil()}, tmp_path / "model.pt")
     with pytest.raises(MelvisionError):
-        checkpoint.load(tmp_path)
+        checkpoint.load_model(tmp_path)
     assert not (tmp_path / "pwned").exists()
 
 
@@ -66,7 +66,7 @@ def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     x = pixels(name, 4, channels)
     before.train()(x)  # the means of batch norm belong to it
     checkpoint.save(tmp_path / "model.pt", before, recipe)
-    after, loaded = checkpoint.load(tmp_path)
+    after, loaded = checkpoint.load_model(tmp_path)
     assert loaded == recipe
     assert not after.training
     with torch.inference_mode():

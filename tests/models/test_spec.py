@@ -35,12 +35,12 @@ def test_a_checkpoint_of_format_3_is_read(tmp_path, config, track_seconds):
     assert spec.classes == ["blues", "jazz"] and spec.about["kept_epoch"] == 3
     model = checkpoint.build(spec).eval()
     checkpoint.write(tmp_path / "model.pt", {"format": 3, "recipe": recipe, "weights": model.state_dict()})
-    loaded, again = checkpoint.load(tmp_path)
+    loaded, again = checkpoint.load_model(tmp_path)
     assert again == spec
     x = torch.rand(3, 1, 32, 32)
     assert torch.allclose(loaded(x), model(x), atol=1e-6)  # other memory formats, other last bits
     checkpoint.save(tmp_path / "new.pt", loaded, again)
-    assert checkpoint.load(tmp_path / "new.pt")[1] == spec
+    assert checkpoint.load_model(tmp_path / "new.pt")[1] == spec
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,13 @@ def fail(error):
     raise error
 
 
+def in_command(function):
+    """Call a function as a command does: only then is progress shown."""
+    results = []
+    assert command(lambda argv: results.append(function()) or 0)() == 0
+    return results[0]
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_what_main_returns_is_the_exit_code(code):
     assert command(lambda argv=None: code)() == code
@@ -81,8 +88,8 @@ def test_names_the_terminal_cannot_show_are_escaped():
 
 
 def test_progress_in_a_log_is_plain_lines(capsys):
-    items = progress(iter("abc"), total=3, desc="render", unit="track", every=0)
-    assert list(items) == ["a", "b", "c"]
+    items = in_command(lambda: list(progress(iter("abc"), total=3, desc="render", unit="track", every=0)))
+    assert items == ["a", "b", "c"]
     captured = capsys.readouterr()
     first, second = captured.err.splitlines()  # none for the last: the summary follows
     assert first.startswith("render: 1 of 3 tracks, ")
@@ -94,7 +101,7 @@ def test_progress_in_a_log_is_plain_lines(capsys):
 def test_progress_in_a_log_waits_between_lines(capsys, monkeypatch):
     clock = iter(range(1000))  # a second an item
     monkeypatch.setattr("render.cli.time", types.SimpleNamespace(monotonic=lambda: next(clock)))
-    assert len(list(progress(range(100), total=100, desc="render", unit="track", every=30))) == 100
+    assert len(in_command(lambda: list(progress(range(100), total=100, desc="render", unit="track", every=30)))) == 100
     assert capsys.readouterr().err.splitlines() == [
         f"render: {done} of 100 tracks, 1.0 a second" for done in (30, 60, 90)
     ]
@@ -107,14 +114,18 @@ def test_progress_on_a_terminal_is_a_bar(monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert list(progress(range(5), total=5, desc="render", unit="track")) == list(range(5))
+    how = {"total": 5, "desc": "render", "unit": "track"}
+    assert in_command(lambda: list(progress(range(5), **how))) == list(range(5))
     assert "render" in terminal.getvalue()
     assert "\r" in terminal.getvalue()
+    shown = len(terminal.getvalue())
+    assert list(progress(range(5), **how)) == list(range(5))
+    assert len(terminal.getvalue()) == shown, "the library is silent"
 
 
 @pytest.mark.parametrize("total", [0, 5])
 def test_progress_over_nothing(capsys, total):
-    assert list(progress([], total=total, desc="render", unit="track", every=0)) == []
+    assert in_command(lambda: list(progress([], total=total, desc="render", unit="track", every=0))) == []
     assert capsys.readouterr().err == ""
 
 

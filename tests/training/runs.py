@@ -48,7 +48,7 @@ def interrupt(monkeypatch, owner, name, after):
 
 
 def weights(path):
-    return checkpoint.load(path)[0].state_dict()
+    return checkpoint.load_model(path)[0].state_dict()
 
 
 def same_weights(one, other):

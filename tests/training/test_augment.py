@@ -93,7 +93,7 @@ def test_only_train_is_augmented(data, tmp_path, monkeypatch):
     numbers = [number for _, chosen, _ in used for number in chosen]
     assert sorted(numbers[:12]) == sorted(numbers[12:]) == list(range(12))
     assert numbers[:12] != numbers[12:], "another order"
-    model, _ = checkpoint.load(tmp_path / "run")
+    model, _ = checkpoint.load_model(tmp_path / "run")
     x = sets["dev"].x
     assert x.widths.min() > 32
     used.clear()

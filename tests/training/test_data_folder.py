@@ -4,27 +4,12 @@ import shutil
 
 import pytest
 
-from tests.conftest import BANDS, rows_of, write_tree
+from tests.conftest import BANDS, write_tree
 from tests.training.runs import QUICK
 from vision import split, train
 from vision.training.data_folder import prepare_data
 
 pytestmark = pytest.mark.usefixtures("no_plots")
-
-
-def test_without_arguments_it_splits_trains_and_notices_pictures_that_were_added(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_tree(tmp_path / "images_original", 4)
-    assert train.main(["--epochs", "1", *QUICK]) == 0
-    printed = capsys.readouterr().out
-    assert "splitting images_original" in printed
-    assert f"report: {tmp_path.resolve()}/runs/standard-001/report.html" in printed
-    write_tree(tmp_path / "images_original", 2, start=4)
-    assert train.main(["--epochs", "1", *QUICK]) == 0
-    printed = capsys.readouterr().out
-    assert "6 pictures added to" in printed
-    assert (tmp_path / "runs" / "standard-002" / "model.pt").exists()
-    assert len(rows_of("runs/standard-002/split.csv")) == 18
 
 
 def test_problems_of_the_split_are_reported(tmp_path, capsys, monkeypatch):

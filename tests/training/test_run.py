@@ -95,7 +95,7 @@ def test_mixed_origins_train_together(tmp_path):
     assert split.main([str(tmp_path / "images"), "-o", str(tmp_path / "data")]) == 0
     flags = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--epochs", "10", *QUICK]
     assert train.main(flags) == 0
-    _, spec = checkpoint.load(tmp_path / "run")
+    _, spec = checkpoint.load_model(tmp_path / "run")
     assert spec.input.channels == 1
     assert [frame["size"] for frame in spec.input.frames] == [[432, 288]]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["accuracy"] == 1.0

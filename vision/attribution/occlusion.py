@@ -11,7 +11,7 @@ from torch import nn
 from vision.data.pixel_store import EVAL_BATCH, PixelStore
 
 if TYPE_CHECKING:
-    from vision.inference.predictor import Predictor
+    from vision.inference.predictor import Scorer
 
 #: The finer grid of `saliency`: bands, and times of a track of up to as many windows.
 BANDS, TIMES = 8, 6
@@ -179,7 +179,7 @@ def occlusion(
     return (evidence(whole[label]) - evidence(occluded[..., label])).astype(np.float32)
 
 
-def saliency(predictor: "Predictor", x: torch.Tensor, label: int) -> np.ndarray:
+def saliency(predictor: "Scorer", x: torch.Tensor, label: int) -> np.ndarray:
     """Compute which parts of a picture a prediction is based on, as a smooth map to show.
 
     It is the sum of `occlusion` on two grids, interpolated. It costs about 100 windows for tracks of up to 12 windows,
@@ -187,8 +187,8 @@ def saliency(predictor: "Predictor", x: torch.Tensor, label: int) -> np.ndarray:
 
     Parameters
     ----------
-    predictor : Predictor
-        Any object with its `probabilities`.
+    predictor : Scorer
+        Such as a `Predictor`.
     x : torch.Tensor, shape (channels, size, width), uint8
         From `Predictor.read`.
     label : int

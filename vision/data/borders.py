@@ -29,21 +29,21 @@ def own_box(image: Image.Image) -> tuple[tuple | None, tuple[int, int, int, int]
     width, height = image.size
     # Lossy formats ripple around edges.
     tolerance = 40 if image.format in ("JPEG", "WEBP") else 2
-    whole = (0, 0, width, height)
+    uncut = (0, 0, width, height)
     corner = as_rgb(image.crop((0, 0, 1, 1)))[0, 0]
 
-    def differs(part):
+    def differs(part: np.ndarray) -> np.ndarray:
         return (np.abs(part.astype(np.int16) - corner) > tolerance).any(axis=-1)
 
-    # The rest of the pixels is looked at only if these are of one colour.
+    # The other pixels are compared only if these have one colour.
     edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
     if any(differs(as_rgb(image.crop(edge))).any() for edge in edges):
-        return None, whole
+        return None, uncut
     pixels = as_rgb(image)
     inside = differs(pixels)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) == 0:
-        return None, whole
+        return None, uncut
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     return tuple(int(value) for value in pixels[0, 0]), box
 
@@ -91,14 +91,14 @@ class RemoveBorder:
 
     @classmethod
     def from_margins(cls, margins: Iterable[tuple]) -> "RemoveBorder":
-        """As `fit`, of what `own_box` said of each picture.
+        """As `fit`, from the margin of each picture.
 
         Parameters
         ----------
         margins : iterable of (size, colour, box)
             Width and height of the whole picture, and the two values of `own_box`.
         """
-        boxes_of = defaultdict(list)
+        boxes_of: dict[tuple, list] = defaultdict(list)
         total: Counter = Counter()
         for size, colour, box in margins:
             total[size] += 1
@@ -106,29 +106,29 @@ class RemoveBorder:
                 boxes_of[size, colour].append(box)
         frames = []
         for (size, colour), boxes in sorted(boxes_of.items()):
-            # White is in no colormap worth its name. Another colour may be the music's own, such as
-            # the black of a quiet track's first and last frames: only a majority makes it a frame.
+            # None of the common colormaps holds white. Another colour may be part of the spectrogram, such as the
+            # black of a quiet track's first and last frames: it is a margin only if most pictures have it.
             if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
                 continue
-            by_height = defaultdict(list)
+            by_height: dict[tuple, list] = defaultdict(list)
             for box in boxes:
                 by_height[box[1], box[3]].append(box)
-            if colour != WHITE:  # dark rows of the music look like more margin: the outermost edges count
+            if colour != WHITE:  # dark rows of the music look like more margin: take the outermost edges
                 tops, bottoms = zip(*by_height, strict=True)
                 by_height = {(min(tops), max(bottoms)): boxes}
-            for (top, bottom), mine in by_height.items():
-                if len(by_height) > 1 and len(mine) < max(2, len(boxes) // 20):
+            for (top, bottom), same in by_height.items():
+                if len(by_height) > 1 and len(same) < max(2, len(boxes) // 20):
                     continue
-                # Some start or end in silence, a few by chance at the same place. A left edge further
-                # in is never the margin's; right edges differ where lengths do.
-                left = min(_shared([box[0] for box in mine], 2) or [box[0] for box in mine])
-                rights = _shared([box[2] for box in mine], 3) or [max(box[2] for box in mine)]
+                # Some tracks start or end in silence, a few by chance at the same place. So the margin's left edge is
+                # the outermost of the shared ones; its right edges are several where lengths differ.
+                left = min(_shared([box[0] for box in same], 2) or [box[0] for box in same])
+                rights = _shared([box[2] for box in same], 3) or [max(box[2] for box in same)]
                 frame = {"size": list(size), "colour": list(colour), "top": top, "bottom": bottom}
-                frames.append(frame | {"left": left, "rights": rights, "count": len(mine)})
+                frames.append(frame | {"left": left, "rights": rights, "count": len(same)})
         return cls(frames)
 
     def knows(self, size: Sequence[int]) -> bool:
-        """Tell whether margins of pictures of this (width, height) were met."""
+        """Whether margins were learned for pictures of this (width, height)."""
         return any(tuple(frame["size"]) == tuple(size) for frame in self.frames)
 
     def box(self, image: Image.Image) -> tuple[tuple[int, int, int, int], bool]:
@@ -144,7 +144,7 @@ class RemoveBorder:
         box : tuple of 4 int
             (left, top, right, bottom); the whole picture where there is no margin.
         known : bool
-            False where the size is unknown and the picture's own edges had to do.
+            False where no margin was learned for its size, so that it was cut by its own edges.
         """
         if png.read_about(image) is not None:
             return (0, 0, *image.size), True
@@ -158,8 +158,7 @@ class RemoveBorder:
         size : sequence of 2 int
             Of the whole picture.
         margin : tuple, or None
-            What `own_box` says of it; None where its pixels were not looked at: then the commonest frame of its size
-            is taken.
+            From `own_box`; None where its pixels were not decoded: then the most common frame of its size is taken.
         """
         if margin is None:
             frames = [frame for frame in self.frames if tuple(frame["size"]) == tuple(size)]
@@ -167,23 +166,23 @@ class RemoveBorder:
             if frame is None:
                 return size[0], size[1]
             return frame["rights"][0] - frame["left"], frame["bottom"] - frame["top"]
-        (left, top, right, bottom), _ = self._box(tuple(size), *margin)
+        (left, top, right, bottom), _ = self._box((size[0], size[1]), *margin)
         return right - left, bottom - top
 
     def _box(self, size: tuple[int, int], colour: tuple | None, own: tuple) -> tuple[tuple[int, int, int, int], bool]:
-        """As `box`, of what `own_box` says of a picture."""
-        whole = (0, 0, *size)
+        """As `box`, from the two values of `own_box`."""
+        uncut = (0, 0, *size)
         if colour is None:
-            return whole, True
+            return uncut, True
         left, top, right, bottom = own
         frames = [f for f in self.frames if tuple(f["size"]) == size and tuple(f["colour"]) == colour]
         frames = [f for f in frames if f["top"] <= top and f["bottom"] >= bottom]
         if not frames:
-            return (own, False) if colour == WHITE else (whole, True)
+            return (own, False) if colour == WHITE else (uncut, True)
         frame = min(frames, key=lambda f: (top - f["top"] + f["bottom"] - bottom, -f["count"]))
-        left = min(left, frame["left"])  # what looks like more margin right of it is silence
-        # One shared right edge: short of it is silence too. Several: lengths differ, and a picture's
-        # own edge is as good as theirs.
+        left = min(left, frame["left"])  # frame-coloured columns right of the shared edge are silence
+        # With one shared right edge, such columns left of it are silence too. With several, lengths differ, and the
+        # picture's own edge is as good as any of them.
         if len(frame["rights"]) == 1:
             right = max(right, frame["rights"][0])
         return (left, frame["top"], right, frame["bottom"]), True
@@ -206,6 +205,6 @@ class RemoveBorder:
 
 
 def _shared(edges: list[int], least: int) -> list[int]:
-    """Edges that enough pictures have, the most shared first: `least`, and one in twenty."""
+    """Edges that at least `least` pictures and one in twenty share, the most common first."""
     quorum = max(least, len(edges) // 20)
     return [edge for edge, votes in Counter(edges).most_common() if votes >= quorum]

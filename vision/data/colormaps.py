@@ -1,11 +1,23 @@
-"""Colours of a plotted spectrogram back to the levels they stand for."""
+"""Colours of a plotted spectrogram back to the levels they stand for.
+
+A colormap is a table of 256 colours, one for each level. To invert it, `colours_to_levels` first has to find out which
+table a picture was drawn with. It takes about 2000 pixels and looks them up in each of `COLORMAPS`: in the right table
+practically all of them are exact entries, and then every pixel is looked up in it. Interpolation and lossy compression
+blend colours, so that few are exact; then the table is taken whose nearest colours are closest on average, if that is
+closer than `NEAR`, and every pixel gets the level of its nearest colour (a k-d tree over the 256). Colours that are far
+from every table stay colours.
+"""
 
 import functools
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from render import png
+
+if TYPE_CHECKING:  # imported when it is needed
+    import scipy.spatial
 
 WHITE = (255, 255, 255)
 
@@ -14,7 +26,7 @@ _WHITE_CODE = 0xFFFFFF
 #: Colormaps that are turned back into levels, the likeliest first.
 COLORMAPS = "magma viridis inferno plasma cividis turbo jet coolwarm gray".split()
 
-#: So many of the colours must be entries of a table to take the picture for exact.
+#: Share of the sampled pixels that must be exact entries of a table.
 EXACT_SHARE = 0.95
 
 #: Mean distance in RGB up to which blended colours belong to a table. Interpolated pictures were 2 to 6
@@ -24,12 +36,20 @@ EXACT_SHARE = 0.95
 NEAR = 12.0
 
 
-@functools.cache
-def _tables():
-    """Every known colormap as (name, sorted 24-bit codes, the level of each code, tree of its colours).
+class _Table(NamedTuple):
+    """A colormap: its 24-bit codes, sorted, with the level of each, and a k-d tree of its colours by level."""
 
-    Each comes twice: matplotlib rounds the colours of a mesh and cuts off those of an image. Codes
-    have red in their lowest byte.
+    cmap: str
+    codes: np.ndarray
+    levels: np.ndarray
+    tree: "scipy.spatial.cKDTree"
+
+
+@functools.cache
+def _tables() -> list[_Table]:
+    """Every known colormap, twice: matplotlib rounds the colours of a mesh and truncates those of an image.
+
+    Codes have red in their lowest byte.
     """
     import matplotlib
     from scipy.spatial import cKDTree
@@ -40,25 +60,25 @@ def _tables():
         for table in (np.rint(exact).astype(np.int32), exact.astype(np.int32)):
             codes = table[:, 0] | table[:, 1] << 8 | table[:, 2] << 16
             codes, levels = np.unique(codes, return_index=True)
-            tables.append((cmap, codes, levels.astype(np.uint8), cKDTree(table)))
+            tables.append(_Table(cmap, codes, levels.astype(np.uint8), cKDTree(table)))
     return tables
 
 
 @functools.cache
-def _levels_of_codes(number):
-    """What level each of all 24-bit codes is in a table, plus 256; 0 for what is not in it.
+def _levels_by_code(number: int) -> np.ndarray:
+    """The level of each 24-bit code in a table, plus 256; 0 where the code is not in it.
 
-    Searching the table for each pixel took longer than all else that is done to a picture. Of these 32 MB
-    the system gives out only the pages of colours that occur.
+    A search of the table for each pixel took longer than everything else that is done to a picture. Of these 32 MB
+    the operating system allocates only the pages of colours that occur.
     """
-    _, codes, levels, _ = _tables()[number]
-    found = np.zeros(1 << 24, np.uint16)
-    found[_WHITE_CODE] = 256  # level 0, unless it is a colour of the table
-    found[codes] = levels.astype(np.uint16) + 256
-    return found
+    table = _tables()[number]
+    levels = np.zeros(1 << 24, np.uint16)
+    levels[_WHITE_CODE] = 256  # level 0, unless it is a colour of the table
+    levels[table.codes] = table.levels.astype(np.uint16) + 256
+    return levels
 
 
-def _codes(pixels):
+def _codes(pixels: np.ndarray) -> np.ndarray:
     """24-bit codes of RGB pixels: (h, w, 3), uint8, to (h, w), int32, with red in the lowest byte."""
     height, width = pixels.shape[:2]
     if pixels.strides == (4 * width, 4, 1) and pixels.base is not None and pixels.base.shape == (height, width, 4):
@@ -69,17 +89,15 @@ def _codes(pixels):
     return (wide.view("<u4")[..., 0] & 0xFFFFFF).view(np.int32)
 
 
-def _split(codes):
+def _split(codes: np.ndarray) -> np.ndarray:
     """24-bit codes to RGB rows: (n,) to (n, 3)."""
     return np.stack([codes & 255, codes >> 8 & 255, codes >> 16], axis=-1)
 
 
-def colours_to_levels(pixels):
+def colours_to_levels(pixels: np.ndarray) -> tuple[np.ndarray | None, str | None]:
     """Undo a colormap: where the colours are those of one of matplotlib's tables, return the levels.
 
-    Colours that are exact entries of a table settle it. Otherwise `imshow` or a lossy format may
-    have blended them: then the table counts that they lie closest to, if they do lie close. White,
-    where it is no colour of the table, is what matplotlib draws for minus infinity: level 0.
+    White, where it is no colour of the table, is what matplotlib draws for minus infinity: level 0.
 
     Parameters
     ----------
@@ -94,36 +112,35 @@ def colours_to_levels(pixels):
         The table's name.
     """
     codes = _codes(pixels)
-    sample = np.sort(codes.ravel()[:: max(1, codes.size // 2000)])  # what is in order is found sooner
+    sample = np.sort(codes.ravel()[:: max(1, codes.size // 2000)])  # sorted, they are looked up faster
     sample = sample[sample != _WHITE_CODE]
-    # Two colours are in many tables; a picture of silence tells nothing.
+    # Two colours are in many tables; a picture of silence does not say which.
     if np.count_nonzero(np.diff(sample)) < 2:
         return None, None
-    for number, (name, known, _, tree) in enumerate(_tables()):
-        if (known.take(np.searchsorted(known, sample), mode="clip") == sample).mean() >= EXACT_SHARE:
-            whole = _levels_of_codes(number).take(codes)  # twice as quick as by index
-            found = whole.astype(np.uint8)  # the lower byte
-            if whole.min() < 256:  # blends along the edges of the axes
-                unknown = whole < 256
-                found[unknown] = tree.query(pixels[unknown])[1]
-            return found, name
-    distance = [tree.query(_split(sample))[0].mean() for *_, tree in _tables()]
-    best = int(np.argmin(distance))
-    if distance[best] > NEAR:
+    for number, table in enumerate(_tables()):
+        if (table.codes.take(np.searchsorted(table.codes, sample), mode="clip") == sample).mean() >= EXACT_SHARE:
+            marked = _levels_by_code(number).take(codes)  # twice as fast as by index
+            levels = marked.astype(np.uint8)  # the lower byte
+            if marked.min() < 256:  # blends along the edges of the axes
+                blends = marked < 256
+                levels[blends] = table.tree.query(pixels[blends])[1]
+            return levels, table.cmap
+    distances = [table.tree.query(_split(sample))[0].mean() for table in _tables()]
+    if min(distances) > NEAR:
         return None, None
-    cmap, known, _, tree = _tables()[best]
-    different, inverse = np.unique(codes, return_inverse=True)
-    found = tree.query(_split(different))[1].astype(np.uint8)[inverse].reshape(codes.shape)
-    if known[-1] != _WHITE_CODE:
-        found[codes == _WHITE_CODE] = 0
-    return found, cmap
+    table = _tables()[int(np.argmin(distances))]
+    unique, inverse = np.unique(codes, return_inverse=True)
+    levels = table.tree.query(_split(unique))[1].astype(np.uint8)[inverse].reshape(codes.shape)
+    if table.codes[-1] != _WHITE_CODE:
+        levels[codes == _WHITE_CODE] = 0
+    return levels, table.cmap
 
 
-def stretch(levels):
+def stretch(levels: np.ndarray) -> np.ndarray:
     """Scale a picture's levels to its own range, as matplotlib does when it draws one.
 
-    Other programs' pictures come that way and cannot be undone: level 0 is the track's own minimum,
-    be that 80 dB or 60 dB below its peak. Ours are fixed at 80 dB; stretched, they agree.
+    Other programs' pictures come scaled, and that cannot be undone: level 0 is the track's own minimum, whether that
+    is 80 dB or 60 dB below its peak. Ours always span 80 dB; stretched, both agree.
 
     Parameters
     ----------
@@ -144,7 +161,7 @@ def stretch(levels):
     return table.take(levels)
 
 
-def _palette_name(values, cmap=None):
+def _palette_name(values: list[int] | None, cmap: str | None = None) -> str | None:
     """Name of the colormap that an indexed picture's palette is, so that its indices are levels.
 
     Parameters
@@ -152,7 +169,7 @@ def _palette_name(values, cmap=None):
     values : list of int or None
         R, G, B, R, G, B ... as `PIL.Image.Image.getpalette` gives them.
     cmap : str, optional
-        The one it must be, whether listed in `COLORMAPS` or not: what the picture's text chunk says.
+        What the picture's text chunk says, in `COLORMAPS` or not; only this one is tried then.
 
     Returns
     -------
@@ -162,23 +179,23 @@ def _palette_name(values, cmap=None):
     try:
         names = [cmap] if cmap else COLORMAPS
         return next((name for name in names if np.array_equal(table, png.palette(name).ravel())), None)
-    except (ValueError, TypeError):  # the chunk names no colormap
+    except (ValueError, TypeError):  # the chunk may say anything
         return None
 
 
-def as_rgb(image):
+def as_rgb(image: Image.Image) -> np.ndarray:
     """Pixels as RGB on white paper: (h, w, 3), uint8. What is transparent becomes white."""
     transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
-    # Four bytes a pixel are one number: `_codes` takes them as they lie in memory.
+    # `_codes` reads the four bytes of a pixel as one number, without copying.
     image = image.convert("RGBA")
     pixels = np.asarray(image)
-    # Alpha is the highest byte: whole numbers are compared in a tenth of the time of every fourth byte.
+    # Alpha is the highest byte. Comparing 32-bit numbers takes a tenth of the time of comparing every fourth byte.
     if transparent and pixels.view("<u4").min() < 0xFF000000:
         pixels = np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, (*WHITE, 255)), image))
     return pixels[..., :3]
 
 
-def read_levels(image):
+def read_levels(image: Image.Image) -> tuple[np.ndarray, str | None]:
     """A picture's levels, where its colours have a known meaning.
 
     Parameters
@@ -197,7 +214,7 @@ def read_levels(image):
         return np.asarray(image.convert("L")), "gray"
     if image.mode == "P":
         about = png.read_about(image)
-        cmap = _palette_name(image.getpalette("RGB"), about and about.get("cmap"))
+        cmap = _palette_name(image.getpalette("RGB"), about.get("cmap") if about else None)
         if cmap:
             return np.asarray(image), cmap
     pixels = as_rgb(image)

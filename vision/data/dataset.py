@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from joblib import Parallel, delayed
@@ -44,7 +44,7 @@ class SpectrogramFolder(ImageFolder):
         When `root` is missing, holds no picture, or has a genre that is not in `classes`.
     """
 
-    def __init__(self, root: str | PathLike, classes: Sequence[str] | None = None, transform: Callable | None = None):
+    def __init__(self, root: str | Path, classes: Sequence[str] | None = None, transform: Callable | None = None):
         self._classes = classes
         root = Path(root)
         if not root.is_dir():
@@ -52,7 +52,8 @@ class SpectrogramFolder(ImageFolder):
             raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
         # A file is one picture, however many links lead to it.
-        first = {os.path.realpath(path): (path, label) for path, label in reversed(self.samples)}
+        samples: list[tuple[str, int]] = self.samples  # type: ignore[has-type]  # set by torchvision
+        first = {os.path.realpath(path): (path, label) for path, label in reversed(samples)}
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
@@ -61,23 +62,29 @@ class SpectrogramFolder(ImageFolder):
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
     @staticmethod
-    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=True):
+    def make_dataset(
+        directory: str | Path,
+        class_to_idx: dict[str, int],
+        extensions: Any = None,
+        is_valid_file: Callable[[str], bool] | None = None,
+        allow_empty: bool = True,
+    ) -> list[tuple[str, int]]:
         """Return the pictures, (path, label) each; not in circles where links lead back, as torchvision's own would."""
         tops = {name: os.path.join(directory, name) for name in class_to_idx}
         real = {name: os.path.realpath(top) for name, top in tops.items() if os.path.isdir(top)}
-        samples = []
+        samples: list[tuple[str, int]] = []
         for name in real:
             # What is another genre's own folder stays that genre's, also where this one has a link to it.
             others = [other for other in real.values() if other != real[name]]
             paths = map(str, walk(tops[name], above=[directory, *others]))
-            samples += [(path, class_to_idx[name]) for path in paths if is_valid_file(path)]
+            samples += [(path, class_to_idx[name]) for path in paths if is_valid_file is None or is_valid_file(path)]
         return samples
 
     def _is_picture(self, path: str) -> bool:
         inside = Path(path).relative_to(self.root).parts
         return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
 
-    def find_classes(self, directory: str | PathLike) -> tuple[list[str], dict[str, int]]:
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
         """Return the genres and their labels; hidden folders are none."""
         genres = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
         if not genres:
@@ -95,7 +102,7 @@ class SpectrogramFolder(ImageFolder):
         return classes, {name: label for label, name in enumerate(classes)}
 
 
-def list_pictures(root: str | PathLike) -> list[str]:
+def list_pictures(root: str | Path) -> list[str]:
     """Return the paths of all pictures under a folder of genres; see `SpectrogramFolder`."""
     return [path for path, _ in SpectrogramFolder(root).samples]
 
@@ -129,13 +136,13 @@ class Pictures:
 
 
 def read_folder(
-    root: str | PathLike,
+    root: str | Path,
     preprocessor: Preprocessor | None = None,
     *,
     classes: Sequence[str] | None = None,
     jobs: int = -1,
-    cache: str | PathLike | None = None,
-    share: str | PathLike | None = None,
+    cache: str | Path | None = None,
+    share: str | Path | None = None,
 ) -> Pictures:
     """Decode every picture of a folder, once.
 
@@ -221,8 +228,8 @@ def _collect(
     pictures: Iterator[torch.Tensor],
     preprocessor: Preprocessor,
     *,
-    folder: str | PathLike | None,
-    path: str | PathLike | None,
+    folder: str | Path | None,
+    path: str | Path | None,
 ) -> PixelStore:
     """Store pictures; where the spec leaves the channels open, as levels until one comes that is in colours."""
     size, channels = preprocessor.spec.size, preprocessor.spec.channels

@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from render import tracks
@@ -9,8 +10,8 @@ from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 
-def what_instead(root):
-    """Tell what to do with a folder that lacks pictures in genre folders, in half a sentence."""
+def what_instead(root: str | Path) -> str:
+    """Say what to do with a folder that has no pictures in genre folders: the second half of an error message."""
     for _, _, names in os.walk(root):
         if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
             return f"it holds audio. Draw pictures of it first: python -m render {root}"
@@ -20,13 +21,13 @@ def what_instead(root):
 ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)
 
 
-def walk(folder):
+def walk(folder: str | Path) -> Iterator[Path]:
     """Yield pictures and audio under a folder, in a stable order; hidden and other files are passed over."""
     return (path for path in tracks.walk(folder) if path.suffix.lower() in ENDINGS)
 
 
-def find_files(paths):
-    """Pictures and audio among files, folders and patterns.
+def find_files(paths: Iterable[str | Path]) -> list[Path]:
+    """List the pictures and audio files among files, folders and patterns.
 
     Parameters
     ----------
@@ -38,39 +39,39 @@ def find_files(paths):
     Returns
     -------
     files : list of Path
-        In the order of `paths`; what a path or pattern finds again is there once.
+        In the order of `paths`, without repetitions.
 
     Raises
     ------
     MelvisionError
         When a path is missing, or a folder or pattern gives nothing to predict on.
     """
-    files = {}
+    files: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = list(walk(path))
-            if not found:
+            matches = list(walk(path))
+            if not matches:
                 raise MelvisionError(f"{path}: no picture and no audio in it")
         elif os.path.lexists(path):
-            found = [path]
+            matches = [path]
         elif glob.has_magic(str(path)):
-            found = _match(str(path))
+            matches = _match(str(path))
         else:
             raise MelvisionError(f"{path}: there is no such file or folder")
-        files |= dict.fromkeys(found)
+        files |= dict.fromkeys(matches)
     return list(files)
 
 
-def _match(pattern):
+def _match(pattern: str) -> list[Path]:
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    found = []
+    files: list[Path] = []
     for path in matches:
         if path.is_dir():
             # With ** every folder below is a match of its own.
-            found += walk(path) if "**" not in pattern else []
+            files += walk(path) if "**" not in pattern else []
         elif path.suffix.lower() in ENDINGS:
-            found.append(path)
-    if not found:
+            files.append(path)
+    if not files:
         others = f"; of what it matches ({len(matches)}), nothing is a picture or audio" if matches else ""
         raise MelvisionError(f"{pattern}: no file matches this pattern{others}")
-    return found
+    return files

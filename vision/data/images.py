@@ -1,6 +1,7 @@
-"""One picture file to pixels, refusing what would harm; and a hash of the pixels."""
+"""Open picture files safely, and hash their pixels."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,8 +12,8 @@ from render import png
 MIN_SIDE = 4
 
 
-def load(path):
-    """Open one picture with its pixels decoded, refusing what is no spectrogram.
+def load(path: str | Path) -> Image.Image:
+    """Open one picture with its pixels decoded, refusing what cannot be a spectrogram.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ def load(path):
         return image
 
 
-def pixel_hash(image):
-    """A hash of size and pixels: equal for pictures that look the same, whatever the file format.
+def pixel_hash(image: Image.Image) -> str:
+    """Hash the size and pixels: equal for pictures that look the same, whatever the file format.
 
     Returns
     -------

@@ -2,6 +2,9 @@
 
 import math
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -25,13 +28,28 @@ class PixelStore:
         The file that `pixels` is a map of.
     """
 
-    def __init__(self, pixels, widths, channels, height, path=None):
+    def __init__(
+        self,
+        pixels: torch.Tensor,
+        widths: Sequence[int] | torch.Tensor,
+        channels: int,
+        height: int,
+        path: str | Path | None = None,
+    ):
         self.pixels, self.channels, self.height, self._path = pixels, channels, height, path
         self.widths = torch.as_tensor(widths, dtype=torch.int64)
         self._ends = (self.widths * channels * height).cumsum(0).tolist()
 
     @classmethod
-    def collect(cls, pictures, *, channels, height, folder=None, path=None):
+    def collect(
+        cls,
+        pictures: Iterable[torch.Tensor],
+        *,
+        channels: int,
+        height: int,
+        folder: str | Path | None = None,
+        path: str | Path | None = None,
+    ) -> "PixelStore":
         """Take in pictures as they come, holding no more than `IN_MEMORY` bytes of them.
 
         Parameters
@@ -41,13 +59,16 @@ class PixelStore:
         channels, height : int
             Of each.
         folder : str or Path, optional
-            Where the file goes if one is needed: it has no name, so nothing is left of it, whatever
-            happens. By default the system's temporary folder.
+            Where the file goes if one is needed. It has no name, so nothing is left of it however the process
+            ends. By default the system's temporary folder.
         path : str or Path, optional
-            Put them into a file of this name, however few they are: pickled, the store is this name, so that
-            other processes map the same pixels. Who gives it deletes it when all have.
+            Put them into a file of this name, however few they are. A pickled store then holds the name only, and
+            other processes map the same pixels. The caller deletes the file once every process has mapped it.
         """
-        held, widths, total, file = [], [], 0, None
+        held: list[torch.Tensor] = []
+        widths: list[int] = []
+        total = 0
+        file: BinaryIO | None = None
         if path:
             file = open(path, "w+b")  # noqa: SIM115  # lives as long as the map of it
         for x in pictures:
@@ -67,29 +88,29 @@ class PixelStore:
         return cls(torch.cat(held) if held else torch.empty(0, dtype=torch.uint8), widths, channels, height)
 
     @classmethod
-    def of(cls, x):
+    def of(cls, x: torch.Tensor) -> "PixelStore":
         """Hold one tensor (n, channels, height, width), uint8."""
         n, channels, height, width = x.shape
         return cls(x.contiguous().view(-1), [width] * n, channels, height)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         pixels = self.pixels if self._path is None else None
         return _restore, (pixels, self.widths, self.channels, self.height, self._path)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.widths)
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> torch.Tensor:
         """Return one picture, (channels, height, width), without copying it."""
         start = self._ends[number - 1] if number else 0
         return self.pixels[start : self._ends[number]].view(self.channels, self.height, -1)
 
-    def select(self, numbers):
+    def select(self, numbers: Iterable[int]) -> "PixelStore":
         """Return some of the pictures, in this order, copied."""
         pictures = (self[number] for number in numbers)
         return type(self).collect(pictures, channels=self.channels, height=self.height)
 
-    def cut(self, chosen, starts):
+    def cut(self, chosen: Sequence[int], starts: Sequence[int]) -> torch.Tensor:
         """Copy a window as wide as it is high out of each of some pictures.
 
         Parameters
@@ -105,20 +126,20 @@ class PixelStore:
         parts = [self[number][:, :, start : start + side] for number, start in zip(chosen, starts, strict=True)]
         return torch.stack(parts)
 
-    def random_windows(self, chosen, stretch=0.0, shift=0.0):
-        """Cut a window at a random place out of each chosen picture, played faster or slower, higher or lower.
+    def random_windows(self, chosen: torch.Tensor, stretch: float = 0.0, shift: float = 0.0) -> torch.Tensor:
+        """Cut a window at a random place out of each chosen picture, with a random tempo and vertical shift.
 
-        Rows and columns are dropped and repeated, never blended: blending makes pictures smooth, which
-        dev's and test's are not, and cost more accuracy than stretching and shifting gave.
+        Rows and columns are dropped and repeated, never blended. Blending makes pictures smoother than those of dev
+        and test, and cost more accuracy than stretching and shifting gained.
 
         Parameters
         ----------
         chosen : torch.Tensor, shape (n,), int64
             Which pictures.
         stretch : float
-            Up to this share faster or slower, on a logarithmic scale.
+            Maximum change of tempo, as the natural logarithm of the ratio: 0.1 is up to about a tenth.
         shift : float
-            Up to this share of the height up or down; what is beyond the edge repeats the edge.
+            Maximum vertical shift, as a fraction of the height; rows beyond the edge repeat the edge.
 
         Returns
         -------
@@ -137,25 +158,29 @@ class PixelStore:
         parts = np.empty((n, self.channels, side, side), np.uint8)
         for part, number, row, column in zip(parts, chosen.tolist(), rows.numpy(), columns.numpy(), strict=True):
             # numpy's take is many times quicker than torch's indexing here.
-            whole = self[number].numpy()
+            pixels = self[number].numpy()
             left = column[0]
-            np.take(whole[:, row, left : column[-1] + 1], column - left, axis=2, out=part, mode="clip")
+            np.take(pixels[:, row, left : column[-1] + 1], column - left, axis=2, out=part, mode="clip")
         return torch.from_numpy(parts)
 
-    def starts(self, number):
+    def starts(self, number: int) -> list[int]:
         """Left edges of the windows that a picture is scored by: evenly spaced, covering it once."""
         width = int(self.widths[number])
         n = math.ceil(width / self.height - 0.25)  # a short rest is not worth a window of its own
         return torch.linspace(0, width - self.height, n).round().long().tolist()
 
-    def mean_over_windows(self, predict, numbers=None):
+    def mean_over_windows(
+        self,
+        predict: Callable[[list[tuple[int, int]]], Iterator[tuple[Sequence[tuple[int, int]], torch.Tensor]]],
+        numbers: Sequence[int] | None = None,
+    ) -> torch.Tensor:
         """Probabilities for each picture: the mean over its windows.
 
         Parameters
         ----------
         predict : callable
             Takes windows, (number, left edge) each, and yields some of them, in order, with their
-            probabilities, (n, n_classes), float32; see `engine.predict_windows`.
+            probabilities, (n, n_classes), float32; see `inference.windows.predict_windows`.
         numbers : sequence of int, optional
             Which pictures; by default all.
 
@@ -168,12 +193,13 @@ class PixelStore:
         starts = [self.starts(number) for number in numbers]
         if not starts:
             return torch.empty(0, 0)
-        windows = [(number, start) for number, mine in zip(numbers, starts, strict=True) for start in mine]
-        found = torch.cat([part for _, part in predict(windows)])
-        return torch.stack([part.double().mean(dim=0) for part in found.split([len(mine) for mine in starts])]).float()
+        windows = [(number, start) for number, edges in zip(numbers, starts, strict=True) for start in edges]
+        probabilities = torch.cat([part for _, part in predict(windows)])
+        parts = probabilities.split([len(edges) for edges in starts])
+        return torch.stack([part.double().mean(dim=0) for part in parts]).float()
 
-    def mean_and_std(self):
-        """Mean and standard deviation of each channel's pixels, as shares of 255: two lists."""
+    def mean_and_std(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel's pixels, where 255 is 1."""
         counts = np.zeros((self.channels, 256), np.int64)
         for number in range(len(self)):
             for channel, pixels in enumerate(self[number]):
@@ -185,12 +211,14 @@ class PixelStore:
         return mean.tolist(), std.clip(1e-3).tolist()
 
 
-def _map(file, size):
+def _map(file: Any, size: int) -> torch.Tensor:
     return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=size))
 
 
-def _restore(pixels, widths, channels, height, path):
-    if path is not None:
+def _restore(
+    pixels: torch.Tensor | None, widths: torch.Tensor, channels: int, height: int, path: str | Path | None
+) -> PixelStore:
+    if pixels is None:
         pixels = _map(path, int(widths.sum()) * channels * height)
     return PixelStore(pixels, widths, channels, height, path)
 
@@ -199,7 +227,7 @@ def _restore(pixels, widths, channels, height, path):
 EVAL_BATCH = 64
 
 
-def to_pixels(x, device):
-    """Bring stored pictures to the network: uint8 to float32 in [0, 1], (B, C, H, W), channels last."""
+def to_pixels(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move stored pictures to the device: uint8 to float32 in [0, 1], (B, C, H, W), channels last."""
     # Moved as bytes, a quarter of the traffic of floats. MPS knows no float64, so never by a numpy scalar.
     return x.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -90,8 +89,8 @@ class InputSpec:
             "size": type(spec.size) is int and 0 < spec.size < LARGEST_SIDE,
             "channels": type(spec.channels) is int and spec.channels in (1, 3),
         }
-        for name, good in rules.items():
-            if not good:
+        for name, valid in rules.items():
+            if not valid:
                 raise ValueError(name)
         for frame in spec.frames:
             edges = [*frame["size"], *frame["colour"], frame["top"], frame["bottom"], frame["left"], frame["count"]]
@@ -218,7 +217,7 @@ class Preprocessor:
         duration = self.max_seconds and self.max_seconds + 1
         return replace(Settings.from_dict(self.spec.render or {}), duration=duration)
 
-    def learn_margins(self, paths: Iterable[str | PathLike]) -> "Preprocessor":
+    def learn_margins(self, paths: Iterable[str | Path]) -> "Preprocessor":
         """Return one that also cuts the margins of these pictures, where they are of sizes not met before.
 
         Parameters
@@ -229,7 +228,7 @@ class Preprocessor:
         frames = border_of(survey_folder([str(path) for path in paths]), self.remove_border).frames
         return Preprocessor(replace(self.spec, frames=frames), max_seconds=self.max_seconds)
 
-    def from_file(self, path: str | PathLike) -> NetworkInput:
+    def from_file(self, path: str | Path) -> NetworkInput:
         """Read a picture or a recording.
 
         Raises
@@ -251,13 +250,13 @@ class Preprocessor:
     def content(self, image: Image.Image) -> "Content":
         """Return what a picture holds at its own resolution: margin removed, colours turned into levels."""
         about = png.read_about(image)
-        box, known = self.remove_border.box(image)
+        box, learned = self.remove_border.box(image)
         pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
-        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if known else image.size)
+        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if learned else image.size)
 
-    def from_samples(self, y: np.ndarray, sr: int) -> NetworkInput:
+    def from_samples(self, y: np.ndarray, sr: int | None) -> NetworkInput:
         """Draw audio in memory as a file of it would be drawn.
 
         Parameters
@@ -267,6 +266,8 @@ class Preprocessor:
         sr : int, in Hz
             Its sampling rate.
         """
+        if sr is None:
+            raise MelvisionError("sr=None: samples need their sampling rate in Hz")
         y = np.asarray(y)
         if y.dtype.kind != "f" or y.ndim not in (1, 2):
             raise ValueError(f"y is {y.dtype} of shape {y.shape}; expected floats (n,) or (n, channels)")
@@ -286,7 +287,7 @@ class Preprocessor:
         values : np.ndarray, shape (n_rows, n_frames), float32
             Decibels, or features; row 0 is the lowest band.
         silent : bool
-            Whether there was nothing to hear.
+            Whether the recording holds no sound.
         """
         settings = self.settings
         levels = png.quantise_rows(values, png.describe(settings, {}, "magma"))[::-1]
@@ -428,11 +429,11 @@ def learn_input_spec(
     """
     records = [record for record in survey_folder(list(paths)) if not record.error]
     remove_border = border_of(records)
-    ours = [(record, json.loads(record.settings)) for record in records if record.settings]
+    ours = [(record, record.settings) for record in records if record.settings]
     lengths = []
-    for record, about in ours:
+    for record, settings in ours:
         try:
-            lengths.append(seconds_of(about, record.size[0]))
+            lengths.append(seconds_of(json.loads(settings), record.size[0]))
         except PictureError:  # said of this picture when it is read
             continue
     foreign = [record for record in records if not record.settings]
@@ -442,8 +443,7 @@ def learn_input_spec(
         spec.window = min(window, median)
     if ours:
         spec.typical_seconds = float(np.median(lengths)) if lengths else track_seconds
-        commonest = Counter(record.settings for record, _ in ours).most_common(1)[0][0]
-        spec.render = json.loads(commonest)
+        spec.render = json.loads(Counter(settings for _, settings in ours).most_common(1)[0][0])
     else:
         spec.typical_seconds = track_seconds
         sizes = [remove_border.content_size(record.size, record.margin) for record in foreign]

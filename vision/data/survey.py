@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -67,7 +67,7 @@ class PictureRecord:
 _records: dict[tuple, PictureRecord] = {}
 
 
-def _file_key(path: str | PathLike) -> tuple | None:
+def _file_key(path: str | Path) -> tuple | None:
     try:
         status = os.stat(path)
     except OSError:
@@ -75,7 +75,7 @@ def _file_key(path: str | PathLike) -> tuple | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def examine(path: str | PathLike, *, decode: bool = True) -> PictureRecord:
+def examine(path: str | Path, *, decode: bool = True) -> PictureRecord:
     """Look at one picture, or return what an earlier look found.
 
     Parameters
@@ -98,7 +98,7 @@ def examine(path: str | PathLike, *, decode: bool = True) -> PictureRecord:
     return record
 
 
-def _read(path: str | PathLike, decode: bool) -> PictureRecord:
+def _read(path: str | Path, decode: bool) -> PictureRecord:
     try:
         if not decode:
             with png.open_picture(path) as image:
@@ -159,7 +159,8 @@ def survey_folder(paths: Sequence[str]) -> list[PictureRecord]:
     if len(paths) <= SMALL_FOLDER:
         return list(_examine_all(paths, "survey"))
     spread = set(np.linspace(0, len(paths) - 1, SMALL_FOLDER).round().astype(int).tolist())
-    records, decoded = [], Counter()
+    records: list[PictureRecord] = []
+    decoded: Counter[tuple[int, int]] = Counter()
     for number, path in enumerate(progress(paths, total=len(paths), desc="survey", unit="picture")):
         record = examine(path, decode=number in spread)
         # Pictures of a size that few others have must be decoded here: a margin of theirs is learned from them.

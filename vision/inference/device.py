@@ -5,16 +5,21 @@ import ctypes
 import platform
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from render.errors import ParameterError
 
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
-def pick_device(name="auto"):
+
+def pick_device(name: str = "auto") -> torch.device:
     """Return the device to compute on: CUDA, then Apple's MPS, then the CPU.
 
     Parameters
@@ -27,25 +32,25 @@ def pick_device(name="auto"):
     ParameterError
         When that device is not available; the message names those that are.
     """
-    there = ["cpu"]
+    available = ["cpu"]
     if torch.backends.mps.is_available():
-        there.insert(0, "mps")
+        available.insert(0, "mps")
     if torch.cuda.is_available():
-        there.insert(0, "cuda")
+        available.insert(0, "cuda")
     if name == "auto":
-        return torch.device(there[0])
+        return torch.device(available[0])
     try:
         device = torch.device(name)
-        several = torch.cuda.device_count() if device.type == "cuda" else 1
-        good = device.type in there and (device.index or 0) < several
     except RuntimeError:
-        good = False
-    if not good:
-        raise ParameterError("device", name, f"one that is available here: {', '.join(there)}")
-    return device
+        device = None
+    if device is not None and device.type in available:
+        count = torch.cuda.device_count() if device.type == "cuda" else 1
+        if (device.index or 0) < count:
+            return device
+    raise ParameterError("device", name, f"one that is available here: {', '.join(available)}")
 
 
-def _cpu_has_bf16():
+def _cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 in hardware; where it does not, bf16 was 6 times slower than fp32."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
@@ -54,11 +59,12 @@ def _cpu_has_bf16():
         pass
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(ask() for ask in asked if ask)
+    # Private, and not in every version of torch.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check() for check in checks if check)
 
 
-def pick_precision(name, device):
+def pick_precision(name: str, device: torch.device) -> str:
     """Return ``"bf16"`` where it pays, else ``"fp32"``.
 
     Parameters
@@ -75,36 +81,38 @@ def pick_precision(name, device):
     return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
 
 
-def autocast(device, precision):
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Return the context in which the network runs: bf16 autocast, or nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-def use_threads(n):
+def use_threads(n: int | None) -> int:
     """Compute on `n` CPU threads; None leaves torch's choice. Returns the number in use.
 
-    Results depend on it in the last bits, so it is stored with a run.
+    Results depend on it in their last bits, so it is stored with a run.
     """
     if n:
         torch.set_num_threads(n)
     return torch.get_num_threads()
 
 
-#: Pieces of work for each thread that are begun or done before the first result is taken.
+#: Pieces of work per thread that are started before the first result is taken.
 AHEAD = 8
 
 
-def in_order(work, pieces, workers):
-    """Do pieces of work in several threads, each on its share of torch's own threads.
+def in_order(
+    work: Callable[[Piece, threading.Event], Result], pieces: Iterable[Piece], workers: int
+) -> Iterator[Result]:
+    """Work on several pieces at once in threads, each with its share of torch's own threads.
 
-    Several threads that each compute their own piece wait for nobody. Those in which torch shares out one
+    Threads that each compute their own piece do not wait for each other. Those over which torch divides one
     computation wait for the slowest of them at every layer, and much longer where the cores have other work.
-    Until the end torch has fewer threads elsewhere too.
+    Until the last result torch has fewer threads everywhere in the process.
 
     Parameters
     ----------
     work : callable
-        Takes a piece, and a `threading.Event` that is set once nobody wants the result.
+        Takes a piece, and a `threading.Event` that is set once its result is not needed any more.
     pieces : iterable
         Taken as they are needed.
     workers : int
@@ -113,16 +121,16 @@ def in_order(work, pieces, workers):
     Yields
     ------
     result : object
-        What `work` returned, in the order of the pieces. What it raises is raised, and ends it all.
+        What `work` returned, in the order of the pieces. An exception in it is raised here and ends the iteration.
     """
-    pieces, stop, threads = iter(pieces), threading.Event(), torch.get_num_threads()
+    remaining, stop, threads = iter(pieces), threading.Event(), torch.get_num_threads()
     with ThreadPoolExecutor(workers) as pool:
         try:
             torch.set_num_threads(threads // workers)
-            ahead = deque(pool.submit(work, piece, stop) for piece in islice(pieces, AHEAD * workers))
+            ahead = deque(pool.submit(work, piece, stop) for piece in islice(remaining, AHEAD * workers))
             while ahead:
                 yield ahead.popleft().result()
-                ahead.extend(pool.submit(work, piece, stop) for piece in islice(pieces, 1))
+                ahead.extend(pool.submit(work, piece, stop) for piece in islice(remaining, 1))
         finally:
             stop.set()
             torch.set_num_threads(threads)
@@ -131,29 +139,30 @@ def in_order(work, pieces, workers):
 #: Of GNU's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
-#: MiB from which a block is the system's own business; older libraries take no more than 32. A batch of 64 windows is
-#: 33 in the first layer.
+#: Blocks up to so many MiB are kept; older libraries take no more than 32. A batch of 64 windows takes 33 in the
+#: first layer.
 BLOCKS = (64, 32)
 
 #: MiB that are kept at most.
 KEPT = 256
 
 
-def keep_freed_memory():
-    """Tell the C library to keep freed memory, up to `KEPT` MiB, where it is GNU's.
+def keep_freed_memory() -> int:
+    """Stop glibc from returning freed memory, up to `KEPT` MiB, between batches.
 
-    By default it hands large blocks back at once, and the system clears every page that it hands out again.
-    Where layers fill 30 MB each, that was a third of the time of scoring and a tenth of that of training.
+    By default it returns large blocks to the operating system at once, which clears every page before it gives it out
+    again. Where layers fill 30 MB each, that was a third of the time of scoring and a tenth of that of training. The
+    setting is the whole process's: commands call this, the library does not.
 
     Returns
     -------
     size : int
-        MiB that a block may have at most to be kept; 0 where it is another C library's business.
+        Largest block that is kept, in MiB; 0 with another C library, where nothing is changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # macOS; Alpine; Windows
         return 0
-    # In this order: once one of them is set, the other does not grow by itself any more.
+    # In this order: setting one of them stops the other from adjusting itself.
     size = next((size for size in BLOCKS if mallopt(_MMAP_THRESHOLD, size << 20)), 0)
     return size if size and mallopt(_TRIM_THRESHOLD, KEPT << 20) else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +22,27 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.models.spec import ModelSpec
 
-#: Threads at most: each long song takes some hundred MB while it is read. And the files that each takes at a time.
+if TYPE_CHECKING:  # not needed for an exported file, or optional
+    import pandas
+
+    from vision.models.classifier import GenreClassifier
+
+#: Threads at most, because reading a long song takes some hundred MB; and the files that each takes at a time.
 WORKERS, CHUNK = 8, 8
 
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
-Source = str | PathLike | np.ndarray
+Source = str | Path | np.ndarray
+
+
+class Scorer(Protocol):
+    """What gives probabilities: a `Predictor`, or an object that wraps one."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """How its input is made."""
+
+    def probabilities(self, x: PixelStore) -> np.ndarray:
+        """As `Predictor.probabilities`."""
 
 
 @dataclass
@@ -54,7 +71,7 @@ class Prediction:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     seconds: float | None = None
-    _again: tuple | None = field(default=None, repr=False, compare=False)
+    _origin: "tuple[Predictor, Source, int | None] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def genre(self) -> str | None:
@@ -83,23 +100,23 @@ class Prediction:
         """
         from vision.inference.timeline import segments, timeline
 
-        if self._again is None or self.p is None:
+        if self._origin is None or self.p is None:
             raise MelvisionError(f"{self.path}: has no timeline, because it was not predicted: {self.error}")
-        predictor, source, sr = self._again
+        predictor, source, sr = self._origin
         times, course = timeline(predictor, predictor.read(source, sr=sr).x)
         return [(start, end, self.classes[label], p) for start, end, label, p in segments(times, course)]
 
 
-class Predictions(list):
+class Predictions(list[Prediction]):
     """Several `Prediction`, in the order of the files."""
 
-    def to_frame(self):
-        """Return a pandas DataFrame: file, genre, probability, a column a genre, error.
+    def to_frame(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame: file, genre, probability, a column for each genre, error.
 
         Raises
         ------
         ImportError
-            When pandas, which nothing else here needs, is not installed.
+            When pandas is not installed: it is optional.
         """
         import pandas as pd
 
@@ -125,13 +142,13 @@ def readable_endings() -> tuple[list[str], list[str]]:
 
 
 class Predictor:
-    """Load a run once, predict often.
+    """A trained model, loaded once, that predicts the genres of files and samples.
 
     Parameters
     ----------
     run : str or Path
-        A run folder, its ``model.pt``, a folder of runs that differ in their seed: their mean is given, or
-        an ``.onnx`` file of `vision.export`.
+        A run folder, its ``model.pt``, a folder of several seeds, whose mean is taken, or an ``.onnx`` file of
+        `vision.export`.
     device : str
         ``"auto"``, or one to insist on.
 
@@ -159,9 +176,10 @@ class Predictor:
     >>> predictor.predict(["a.mp3", "b.png"]).to_frame()      # doctest: +SKIP
     """
 
-    def __init__(self, run: str | PathLike, device: str = "auto"):
+    def __init__(self, run: str | Path, device: str = "auto"):
         self.device = pick_device("cpu" if device == "auto" and onnx.is_exported(run) else device)
-        self.models, self._exported = [], None
+        self.models: list[GenreClassifier] = []
+        self._exported: onnx.OnnxModel | None = None
         if onnx.is_exported(run):
             if self.device.type != "cpu":
                 raise MelvisionError(f"device={device!r}: an exported file runs on the CPU; leave device out")
@@ -173,17 +191,17 @@ class Predictor:
         self.model_spec = model_spec
         self.about: dict = model_spec.about
         self.preprocessor = Preprocessor(model_spec.input)
-        # Graphics processors compute one thing at a time anyway, and not every driver takes calls of several threads.
+        # A GPU computes one batch at a time anyway, and not every driver takes calls from several threads.
         self._one_at_a_time = contextlib.nullcontext() if self.device.type == "cpu" else threading.Lock()
 
-    def _load(self, run: str | PathLike) -> tuple[list, ModelSpec]:
+    def _load(self, run: str | Path) -> tuple[list, ModelSpec]:
         # Here, because an exported file needs no networks of PyTorch's.
         from vision.models import checkpoint
 
         runs = run_files.seed_files(run, run_files.MODEL) if (Path(run) / run_files.SEEDS).exists() else [run]
         if not runs:
             raise MelvisionError(f"{run}: no run in it is done yet")
-        loaded = [checkpoint.load(path) for path in runs]
+        loaded = [checkpoint.load_model(path) for path in runs]
         return [model.to(self.device) for model, _ in loaded], loaded[0][1]
 
     @property
@@ -191,15 +209,15 @@ class Predictor:
         """How the model's input is made."""
         return self.preprocessor.spec
 
-    def learn_margins(self, paths: Iterable[str | PathLike]) -> None:
-        """Learn the margins of picture sizes that the model has not met, from many pictures of one source.
+    def learn_margins(self, paths: Iterable[str | Path]) -> None:
+        """Learn the margins of picture sizes new to the model, from many pictures of one source.
 
         Without this each such picture is cut by its own edges, and a note says so.
 
         Parameters
         ----------
         paths : iterable of Path
-            Pictures; other files among them are passed over.
+            Pictures; other files among them are ignored.
         """
         pictures = [path for path in map(Path, paths) if path.suffix.lower() in PICTURE_ENDINGS]
         self.preprocessor = self.preprocessor.learn_margins(pictures)
@@ -225,8 +243,8 @@ class Predictor:
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
         """The models' mean probabilities of pictures: a PixelStore to (n, n_classes), float32."""
-        if self._exported:
-            return x.mean_over_windows(lambda windows: self._exported.predict_windows(x, windows)).numpy()
+        if exported := self._exported:
+            return x.mean_over_windows(lambda windows: exported.predict_windows(x, windows)).numpy()
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
@@ -250,7 +268,7 @@ class Predictor:
         return Predictions(self.predict_each(source, sr=sr))
 
     def predict_each(self, sources: Iterable[Source], *, sr: int | None = None) -> Iterator[Prediction]:
-        """As `predict` for many, each given as soon as it is there.
+        """As `predict` for many, each as soon as it is done.
 
         Yields
         ------
@@ -274,9 +292,9 @@ class Predictor:
         """Read some files, then score them together."""
         attempts = [self.attempt(source, sr=sr) for source in sources if not stop.is_set()]
         inputs = [x for _, x in attempts if x is not None]
-        x = PixelStore.collect(inputs, channels=self.spec.channels, height=self.spec.size)
+        store = PixelStore.collect(inputs, channels=self.spec.channels or 1, height=self.spec.size)
         with self._one_at_a_time:
-            probabilities = iter(self.probabilities(x))
+            probabilities = iter(self.probabilities(store))
         for prediction, x in attempts:
             if x is not None:
                 prediction.p = next(probabilities)
@@ -285,7 +303,7 @@ class Predictor:
     def attempt(self, source: Source, *, sr: int | None = None) -> tuple[Prediction, torch.Tensor | None]:
         """Read one file: a `Prediction` that holds notes or an error, and the network's input or None."""
         prediction = Prediction(None if isinstance(source, np.ndarray) else Path(source), self.classes)
-        prediction._again = (self, source, sr)
+        prediction._origin = (self, source, sr)
         try:
             read = self.read(source, sr=sr)
         except UNUSABLE as error:

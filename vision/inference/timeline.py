@@ -12,7 +12,7 @@ from render import atomic
 from vision.data.pixel_store import EVAL_BATCH, PixelStore
 
 if TYPE_CHECKING:
-    from vision.inference.predictor import Prediction, Predictor
+    from vision.inference.predictor import Prediction, Predictor, Scorer
 
 #: Windows along one track at most: one a second up to 12 minutes, every 5 seconds of an hour, every 10 of two. Where
 #: that would leave gaps between windows, there are as many as it takes to cover the track.
@@ -41,7 +41,7 @@ class Segment(NamedTuple):
     p: float
 
 
-def timeline(predictor: "Predictor", x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def timeline(predictor: "Scorer", x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Compute the probabilities of the genres along a track.
 
     A model of windows gets one every second (every half window where windows are shorter than 2 s), of long tracks
@@ -50,8 +50,8 @@ def timeline(predictor: "Predictor", x: torch.Tensor) -> tuple[np.ndarray, np.nd
 
     Parameters
     ----------
-    predictor : Predictor
-        The model.
+    predictor : Scorer
+        The model, such as a `Predictor`.
     x : torch.Tensor, shape (channels, size, width), uint8
         From `Predictor.read`.
 

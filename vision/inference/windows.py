@@ -31,15 +31,19 @@ def predict_proba(
     precision : str
         ``"fp32"`` or ``"bf16"``.
     texture_probabilities : torch.Tensor, shape (n_windows, n_classes), optional
-        What `models.svm.texture_probabilities` gave for the same pictures, so that it is not computed again.
+        From `models.svm.texture_probabilities` for the same pictures, so that they are not computed again.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
         On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
     """
-    how = {"precision": precision, "texture_probabilities": texture_probabilities}
-    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, **how), numbers)
+    return x.mean_over_windows(
+        lambda windows: predict_windows(
+            model, x, windows, precision=precision, texture_probabilities=texture_probabilities
+        ),
+        numbers,
+    )
 
 
 @torch.inference_mode()
@@ -64,7 +68,7 @@ def predict_windows(
     precision : str
         ``"fp32"`` or ``"bf16"``.
     texture_probabilities : torch.Tensor, shape (len(windows), n_classes), optional
-        Those of the texture SVM, where they were computed before.
+        From the texture SVM, where they were computed before.
 
     Yields
     ------
@@ -78,7 +82,7 @@ def predict_windows(
     for first in range(0, len(windows), EVAL_BATCH):
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
-        known = () if texture_probabilities is None else (texture_probabilities[first : first + EVAL_BATCH],)
+        cached = () if texture_probabilities is None else (texture_probabilities[first : first + EVAL_BATCH],)
         with autocast(device, precision):
-            logits = model(pixels, *known)
+            logits = model(pixels, *cached)
         yield part, logits.float().softmax(dim=1).cpu()

@@ -3,8 +3,8 @@
 import pickle
 import zipfile
 import zlib
-from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,11 +22,11 @@ OLD_FORMATS = (3,)
 
 def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:
     """Make the network that a spec describes, with fresh weights; see `classifier.create_model`."""
-    shape = {"channels": spec.input.channels, "size": spec.input.size}
-    return create_model(len(spec.classes), **spec.model, **shape, weights=weights)
+    arguments: dict[str, Any] = {**spec.model, "channels": spec.input.channels, "size": spec.input.size}
+    return create_model(len(spec.classes), **arguments, weights=weights)
 
 
-def save(path: str | PathLike, model: nn.Module, spec: ModelSpec) -> None:
+def save(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
     """Write a checkpoint, whole or not at all.
 
     Parameters
@@ -42,13 +42,13 @@ def save(path: str | PathLike, model: nn.Module, spec: ModelSpec) -> None:
     write(path, {"format": FORMAT, "spec": spec.to_dict(), "weights": weights})
 
 
-def write(path: str | PathLike, content: dict) -> None:
+def write(path: str | Path, content: dict) -> None:
     """Store a dict of tensors and plain values at `path`, whole or not at all."""
     with atomic.replacing(path) as file:
         torch.save(content, file)
 
 
-def read(path: str | PathLike) -> dict:
+def read(path: str | Path) -> dict:
     """Read what `write` stored, running no code that a file may hold.
 
     Raises
@@ -73,7 +73,7 @@ def read(path: str | PathLike) -> dict:
     return content
 
 
-def load(path: str | PathLike) -> tuple[GenreClassifier, ModelSpec]:
+def load_model(path: str | Path) -> tuple[GenreClassifier, ModelSpec]:
     """Load a checkpoint.
 
     Parameters

@@ -1,7 +1,7 @@
 """What one picture file is: how it was drawn, how much of it is silent, what it sounds like."""
 
 from dataclasses import dataclass, replace
-from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -63,7 +63,7 @@ class PictureInfo:
     fingerprint: np.ndarray | None = None
 
     @property
-    def track(self):
+    def track(self) -> tuple[str, str]:
         """Genre and `groups.track_key`."""
         return self.genre, track_key(self.file)
 
@@ -81,7 +81,7 @@ def _describe(image: Image.Image, content: Content) -> str:
     return drawn + "".join(f", {name} {getattr(settings, name)}" for name in unusual)
 
 
-def picture_info(path: str | PathLike, info: PictureInfo, preprocessor: Preprocessor) -> PictureInfo:
+def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor) -> PictureInfo:
     """Look at one file.
 
     Parameters
@@ -115,7 +115,7 @@ def picture_info(path: str | PathLike, info: PictureInfo, preprocessor: Preproce
             margin=(left, top, image.width - right, image.height - bottom),
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
-            pixels=examine(path).pixels,
+            pixels=examine(path).pixels or "",
             fingerprint=fingerprint(levels, content.seconds),
         )
     except (PictureError, OSError, MemoryError) as error:

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
@@ -218,8 +218,8 @@ def create_app(
         state = {"status": "ok", "model": name, "score": score, "classes": uploads.classes, "version": __version__}
         return state | {"limits": limits, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
 
-    @app.post("/api/predict")
-    async def predict(request: Request):
+    @app.post("/api/predict", response_model=None)
+    async def predict(request: Request) -> Any:
         nonlocal waiting
         if waiting >= MAX_WAITING:
             raise HTTPException(503, "busy; try again in a few seconds", {"Retry-After": "3"})

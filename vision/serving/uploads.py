@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -102,7 +102,7 @@ class UploadPredictor:
             for number, (name, file) in enumerate(uploads):
                 path, problem = _store(Path(folder), number, name, file)
                 start = time.perf_counter()
-                answer = {"error": problem} if problem else self._predict(path, extras)
+                answer = self._predict(path, extras) if path and not problem else {"error": problem}
                 answers.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
         return answers
 
@@ -120,7 +120,7 @@ class UploadPredictor:
         p = self._network.probabilities(PixelStore.of(read.x[None]))[0]
         label = int(p.argmax())
         ranked = [(self.classes[label], label) for label in (-p).argsort(kind="stable")]
-        answer = {
+        answer: dict[str, Any] = {
             "predicted": self.classes[label],
             "probabilities": {genre: _rounded(p[label], 4) for genre, label in ranked},
             "notes": read.notes,
@@ -138,9 +138,10 @@ class UploadPredictor:
             }
         if "picture" in extras:
             settings = read.settings
-            mel = settings is not None and settings.kind == "mel"
             answer["picture"] = _picture(read.x)
-            answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2] if mel else None
+            answer["frequencies"] = None
+            if settings is not None and settings.kind == "mel":
+                answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2]
         if "heat" in extras:
             heat = saliency(self._network, read.x, label)
             answer["heat"] = _mask(heat) if heat.any() else None
@@ -155,7 +156,8 @@ def _store(folder: Path, number: int, name: str, file: BinaryIO) -> tuple[Path |
     """Write an upload to a file of which the visitor chose nothing but a known ending: (path, problem)."""
     pictures, sounds = readable_endings()
     # No more of the name than any ending has: a search through long ones takes long.
-    ending = re.search(r"(\.[a-z0-9]+)?\s*$", name.lower()[-32:])[0].strip()
+    match = re.search(r"\.[a-z0-9]+\s*$", name.lower()[-32:])
+    ending = match[0].strip() if match else ""
     if ending not in (*pictures, *sounds):
         name_ending = f"ends in {ending}" if ending else "has no ending"
         lacking = "" if shutil.which("ffmpeg") else "; for some kinds of sound this machine lacks ffmpeg"

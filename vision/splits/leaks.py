@@ -145,7 +145,7 @@ def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
     for split, pictures in sets.items():
         for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
             splits_of[pictures.classes[label], track_key(path)].add(split)
-            digest = hashlib.blake2b(pictures.x[number].numpy(), digest_size=16).digest()
+            digest = hashlib.blake2b(pictures.x[number].numpy().data, digest_size=16).digest()
             other_split, other = first.setdefault(digest, (split, path))
             if other != path:
                 repeats["equal_within" if other_split == split else "equal_across"].append((other, path))

@@ -129,7 +129,7 @@ def fingerprint(sets: dict[str, Pictures]) -> str:
         labels = f"{split} {pictures.classes} {pictures.y.tolist()} {pictures.x.widths.tolist()}"
         digest.update(labels.encode(errors="surrogateescape"))
         for number in range(len(pictures.x)):
-            digest.update(pictures.x[number].numpy())
+            digest.update(pictures.x[number].numpy().data)
     return digest.hexdigest()
 
 
@@ -330,7 +330,7 @@ def _finish(
     out: Path, device: torch.device, sets: dict[str, Pictures], history: list[dict[str, Any]], last: nn.Module
 ) -> dict[str, Any]:
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
-    model, spec = checkpoint.load(out)
+    model, spec = checkpoint.load_model(out)
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
     checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))

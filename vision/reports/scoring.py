@@ -1,0 +1,155 @@
+"""Score a trained model on a folder of pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from render.errors import MelvisionError
+from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.inference.predictor import Predictor
+from vision.models import run_files
+from vision.reports import metrics
+from vision.reports.tables import SplitPredictions
+from vision.splits.keys import track_key
+from vision.splits.leaks import find_splits
+
+
+@dataclass
+class RunScores:
+    """How well a model predicts the pictures of one folder.
+
+    Attributes
+    ----------
+    split : str
+        ``"train"``, ``"dev"`` or ``"test"``; the folder, where it is none of these.
+    folder : Path
+        What was scored.
+    scores : dict
+        ``accuracy``, its ``interval``, ``macro_f1`` and so on; see `metrics.score`.
+    table : dict
+        Precision, recall, F1 and support of each genre; see `metrics.per_genre`.
+    classes : list of str
+        Genres of the model, in the order of the probabilities.
+    predictions : SplitPredictions
+        Paths, true labels and probabilities of the pictures.
+    trained_on : int or None
+        How many of the tracks are in the model's training set; None where no ``split.csv`` says.
+    chosen_on : bool
+        Whether the epoch that the model was kept from was chosen on these tracks.
+    notes : list of str
+        What the user should know of the pictures and the scores.
+    problems : list of str
+        Pictures that could not be used.
+    """
+
+    split: str
+    folder: Path
+    scores: dict[str, Any]
+    table: dict[str, Any]
+    classes: list[str]
+    predictions: SplitPredictions
+    trained_on: int | None
+    chosen_on: bool
+    notes: list[str]
+    problems: list[str]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the tracks that are predicted right, from 0 to 1."""
+        return self.scores["accuracy"]
+
+
+def score_run(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    learn_margins: bool = False,
+) -> RunScores:
+    """Score a trained model on the test pictures of its data folder, or on any folder of genres.
+
+    Parameters
+    ----------
+    run : str or Path
+        As for `Predictor`: a run folder, its ``model.pt``, a folder of seeds, or an exported ``.onnx`` file.
+    data : str or Path, optional
+        Folder with train, dev and test folders, or with genre folders; by default the one that the model was
+        trained on.
+    split : str, optional
+        ``"train"``, ``"dev"`` or ``"test"``; by default test, or dev where there is no test.
+    device : str
+        ``"auto"``, or one to insist on.
+    learn_margins : bool
+        Learn the margins of picture sizes that the model has not met from this folder, instead of cutting each
+        picture by its own edges.
+
+    Returns
+    -------
+    scores : RunScores
+
+    Raises
+    ------
+    MelvisionError
+        When there is no usable model, no such folder, or no usable picture, or a genre that the model does not know.
+
+    Examples
+    --------
+    >>> score_run("runs/standard-001").accuracy               # doctest: +SKIP
+    0.8611
+    """
+    predictor = Predictor(run, device)
+    folder, name = _pick_folder(run, data or predictor.about.get("config", {}).get("data"), split)
+    if learn_margins:
+        predictor.learn_margins(list_pictures(folder))
+    pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
+    probabilities, y = predictor.probabilities(pictures.x), pictures.y.numpy()
+    trained_on = _count_trained_on(run, pictures)
+    return RunScores(
+        split=name,
+        folder=folder,
+        scores=metrics.score(y, probabilities),
+        table=metrics.per_genre(y, probabilities, predictor.classes),
+        classes=predictor.classes,
+        predictions=SplitPredictions(pictures.paths, y, probabilities),
+        trained_on=trained_on,
+        chosen_on=name == "dev" and not data,
+        notes=[*pictures.notes, *_notes_on_training(run, trained_on, y)],
+        problems=pictures.problems,
+    )
+
+
+def _pick_folder(run: str | Path, data: str | Path | None, split: str | None) -> tuple[Path, str]:
+    """The folder to score, and what to call it."""
+    if not data:
+        raise MelvisionError(f"{run}: does not say what it was trained on; name a data folder to score it on")
+    folders = find_splits(data)
+    if not folders:
+        if split:
+            raise MelvisionError(f"{data}: has no {split} folder")
+        return Path(data), str(Path(data))
+    split = split or ("test" if "test" in folders else "dev")
+    if split not in folders:
+        raise MelvisionError(f"{data}: has no {split} folder; it has {', '.join(folders)}")
+    return folders[split], split
+
+
+def _count_trained_on(run: str | Path, pictures: Pictures) -> int | None:
+    """How many of the pictures are of tracks in the training set; None where no split.csv says."""
+    try:
+        train = run_files.trained_tracks(run)
+    except MelvisionError:
+        return None
+    names = zip(pictures.y.tolist(), pictures.paths, strict=True)
+    return sum((pictures.classes[label], track_key(path)) in train for label, path in names)
+
+
+def _notes_on_training(run: str | Path, trained_on: int | None, y: Sequence[int] | np.ndarray) -> list[str]:
+    if trained_on is None:
+        return [f"no split.csv beside {run}; these tracks may be in its training set"]
+    if trained_on:
+        return [f"{trained_on} of {len(y)} tracks are in the training set; this score is optimistic"]
+    return []
