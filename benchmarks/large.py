@@ -70,49 +70,53 @@ def clocked(times, *functions):
 
         return call
 
-    def pull(result, told):
+    def pull(result, name):
         while True:
             start = time.perf_counter()
             item = next(result, None)
-            times[told] += time.perf_counter() - start
+            times[name] += time.perf_counter() - start
             if item is None:
                 return
             yield item
 
-    for (module, told), original in zip(functions, originals, strict=True):
-        setattr(module, told, clock(original))
+    for (module, name), original in zip(functions, originals, strict=True):
+        setattr(module, name, clock(original))
     try:
         yield
     finally:
-        for (module, told), original in zip(functions, originals, strict=True):
-            setattr(module, told, original)
+        for (module, name), original in zip(functions, originals, strict=True):
+            setattr(module, name, original)
 
 
 def split(pictures, data):
     """Split or bring up to date, and tell how long each part took; returns seconds apart from hashing."""
-    from vision.data import folders
+    from vision.data import survey
     from vision.splits import folder
     from vision.splits.folder import split_folder
 
     times, start = {}, time.perf_counter()
-    parts = [(folder, "_scan"), (folder, "assign_splits"), (folder, "_write"), (folders, "hash_pictures")]
+    parts = [(folder, "_scan"), (folder, "assign_splits"), (folder, "_write"), (survey, "hash_pictures")]
     with clocked(times, *parts):
         result = split_folder(pictures, data)
     total = time.perf_counter() - start
     hashing = times["hash_pictures"]
-    told = {"listing": times["_scan"] - hashing, "assigning": times["assign_splits"], "links and CSV": times["_write"]}
-    told["the rest"] = total - hashing - sum(told.values())
+    seconds_of = {
+        "listing": times["_scan"] - hashing,
+        "assigning": times["assign_splits"],
+        "links and CSV": times["_write"],
+    }
+    seconds_of["the rest"] = total - hashing - sum(seconds_of.values())
     counts = f"{len(result.rows)} pictures, {len(result.new)} new, {len(result.problems)} problems"
     print(f"{counts}: {total:.1f} s, of it hashing {hashing:.1f}")
-    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in told.items())
-    print(f"  apart from hashing {total - hashing:.1f} s: {parts}", flush=True)
+    shown = ", ".join(f"{part} {seconds:.1f}" for part, seconds in seconds_of.items())
+    print(f"  apart from hashing {total - hashing:.1f} s: {shown}", flush=True)
 
 
 def memory():
     """MiB of this process: the peak, and what is now its own and no file's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
-    return {told: int(status[told].split()[0]) / 1024 for told in ("VmHWM", "RssAnon")}
+    return {name: int(status[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon")}
 
 
 def read(folder, cache):
@@ -125,24 +129,25 @@ def read(folder, cache):
     start = time.perf_counter()
     spec = learn_input_spec(list_pictures(folder), size=128, window=10.0)
     pictures = read_folder(folder, Preprocessor(spec), cache=cache)
-    found = {"n": len(pictures.y), "seconds": time.perf_counter() - start, "read": memory()}
-    found["bytes"] = pictures.x.pixels.numel()
+    measured = {"n": len(pictures.y), "seconds": time.perf_counter() - start, "read": memory()}
+    measured["bytes"] = pictures.x.pixels.numel()
     pictures.x.mean_and_std()
-    print(json.dumps(found | {"used": memory()}))
+    print(json.dumps(measured | {"used": memory()}))
 
 
 def reading(folders, cache):
     """Memory a picture, of the difference between two folders."""
     code = "import sys\nfrom benchmarks.large import read\nread(*sys.argv[1:])"
-    found = []
+    results = []
     for folder in folders:
         call = [sys.executable, "-c", code, str(folder), str(cache)]
         done = subprocess.run(call, check=True, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.getcwd()})
-        found.append(json.loads(done.stdout))
-        own, peak = found[-1]["read"]["RssAnon"], found[-1]["read"]["VmHWM"]
-        told = f"{found[-1]['n']} pictures read in {found[-1]['seconds']:.1f} s: {found[-1]['bytes'] / 2**20:.0f} MiB"
-        print(f"{told} of pixels in a file; memory {own:.0f} MiB of its own, peak of all {peak:.0f}", flush=True)
-    few, many = found
+        results.append(json.loads(done.stdout))
+        last = results[-1]
+        own, peak = last["read"]["RssAnon"], last["read"]["VmHWM"]
+        line = f"{last['n']} pictures read in {last['seconds']:.1f} s: {last['bytes'] / 2**20:.0f} MiB"
+        print(f"{line} of pixels in a file; memory {own:.0f} MiB of its own, peak of all {peak:.0f}", flush=True)
+    few, many = results
     more = many["n"] - few["n"]
 
     def growth(when, what):
@@ -158,7 +163,7 @@ def main():
     parser.add_argument("folder", type=Path, help="where pictures, splits and the file of pixels go")
     parser.add_argument("--n", type=int, default=100_000, help="pictures, from 300 (default: 100000)")
     args = parser.parse_args()
-    pictures, data, tenth = (args.folder / f"{told}-{args.n}" for told in ("pictures", "data", "tenth"))
+    pictures, data, tenth = (args.folder / f"{name}-{args.n}" for name in ("pictures", "data", "tenth"))
     for folder in (data, tenth):
         shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()

@@ -49,7 +49,7 @@ def throughput(run, folder, limit, rounds, device):
     files = find_files([folder])
     files = files[:: -(-len(files) // limit)]
     predictor.learn_margins(files)
-    good = [found.path for found in predictor.predict(files) if found.p is not None]
+    good = [prediction.path for prediction in predictor.predict(files) if prediction.p is not None]
     if not good:
         sys.exit(f"{folder}: none of its {len(files)} files can be predicted")
     pictures = (predictor.read(path).x for path in good)

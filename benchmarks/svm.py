@@ -137,12 +137,12 @@ def texture(store):
 
     from vision.models.texture import Texture
 
-    describe, found = None, []
+    describe, statistics = None, []
     with torch.inference_mode():
         for x in whole_tracks(store):
             describe = describe or Texture(*x.shape)
-            found.append(describe(x[None, None])[0].numpy())
-    return np.stack(found)
+            statistics.append(describe(x[None, None])[0].numpy())
+    return np.stack(statistics)
 
 
 def plain(store):
@@ -206,10 +206,10 @@ def score_split(args):
     for split, folder in folders.items():
         sets[split] = read_pictures(folder, classes)
         classes = sets["train"].classes
-    y = np.concatenate([found.y.numpy() for found in sets.values()])
-    side = np.repeat(list(sets), [len(found.y) for found in sets.values()])
+    y = np.concatenate([pictures.y.numpy() for pictures in sets.values()])
+    side = np.repeat(list(sets), [len(pictures.y) for pictures in sets.values()])
     for name, describe in STATISTICS.items():
-        features = np.concatenate([describe(found.x) for found in sets.values()])
+        features = np.concatenate([describe(pictures.x) for pictures in sets.values()])
         for split in list(sets)[1:]:
             correct = right(features, y, side == "train", side == split)
             print(score_line(f"{name} ({features.shape[1]}), {split}", int(correct.sum()), len(correct)), flush=True)

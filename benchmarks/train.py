@@ -74,7 +74,7 @@ class Usual:
         self.n, self.device = len(sets["train"]), device
         # Workers that stay spare it a start in every epoch.
         how = {"batch_size": BATCH, "num_workers": WORKERS, "persistent_workers": True}
-        self.loaders = {split: DataLoader(found, shuffle=split == "train", **how) for split, found in sets.items()}
+        self.loaders = {split: DataLoader(folder, shuffle=split == "train", **how) for split, folder in sets.items()}
         self.model = relu_first(vgg(len(sets["train"].classes), channels, size)).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr)
 
@@ -176,8 +176,8 @@ def speed(args, folders, device):
         calls = {name: lambda pool=pool: pool.submit(_epoch).result() for name, pool in pools.items()}
         times = in_turns(calls, args.rounds)
     print(f"\nTraining vgg_dense at {args.size}x{args.size} on {n} pictures, images a second")
-    for told, seconds in times.items():
-        print(f"{told:44} {spread([n / value for value in seconds])}")
+    for name, seconds in times.items():
+        print(f"{name:44} {spread([n / value for value in seconds])}")
     a, coloured, b = (statistics.median(seconds) for seconds in times.values())
     print(f"(b) / (a): {a / b:.2f}    (b) / (a'): {coloured / b:.2f}")
     print(f"(b)'s pictures were decoded beforehand in {decoded:.1f} s, {decoded / a:.2f} epochs of (a)")
@@ -222,18 +222,18 @@ def ours_until(args, seed, texture=True):
 def until_accuracy(args, folders, device):
     """Seconds to a dev accuracy, the usual loop against the standard recipe."""
     print(f"\nSeconds to dev accuracy {args.accuracy}, decoding and scoring included, a seed a round")
-    found = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": [], "(d) ours: --no-texture": []}
+    runs = {"(a) usual: vgg_dense, grey, fp32": [], "(c) ours: the standard recipe": [], "(d) ours: --no-texture": []}
     for seed in range(args.rounds):
         todo = (usual_until, args, folders, device, seed), (ours_until, args, seed), (ours_until, args, seed, False)
-        for name, call in zip(found, todo, strict=True):
+        for name, call in zip(runs, todo, strict=True):
             with process(args.threads) as pool:
-                found[name].append(pool.submit(*call).result())
-    for name, results in found.items():
+                runs[name].append(pool.submit(*call).result())
+    for name, results in runs.items():
         seconds, epochs, accuracies = zip(*results, strict=True)
         short = sum(value < args.accuracy for value in accuracies)
-        told = f"; NOT REACHED in {short} of {len(results)}" if short else ""
-        print(f"{name:36} {spread(seconds)} s, {spread(epochs, 0)} epochs, reached {spread(accuracies, 3)}{told}")
-    a, c, d = (statistics.median(seconds for seconds, _, _ in results) for results in found.values())
+        missed = f"; NOT REACHED in {short} of {len(results)}" if short else ""
+        print(f"{name:36} {spread(seconds)} s, {spread(epochs, 0)} epochs, reached {spread(accuracies, 3)}{missed}")
+    a, c, d = (statistics.median(seconds for seconds, _, _ in results) for results in runs.values())
     print(f"(a) / (c): {a / c:.2f}    (a) / (d): {a / d:.2f}")
 
 
@@ -290,8 +290,8 @@ def epoch_shares(args, device):
     middle = statistics.median(times["whole epoch"])
     print(f"\nAn epoch of the standard recipe, {len(train.y)} tracks, {len(todo)} steps, {precision}: ms, share")
     for name, seconds in times.items():
-        told = spread([value * 1000 for value in seconds])
-        print(f"{name:14} {told:28} {statistics.median(seconds) / middle:7.1%}")
+        shown = spread([value * 1000 for value in seconds])
+        print(f"{name:14} {shown:28} {statistics.median(seconds) / middle:7.1%}")
 
 
 def main():

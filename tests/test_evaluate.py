@@ -11,9 +11,9 @@ from vision.inference.predictor import Predictor
 def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     run_scores = json.loads((trained / "run" / "metrics.json").read_text())
     assert evaluate.main([str(trained / "run"), "--data", str(trained / "data"), "--json", "--device", "cpu"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["trained_on"] == 0
-    assert {name: found[name] for name in run_scores["test"]} == run_scores["test"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["trained_on"] == 0
+    assert {name: printed[name] for name in run_scores["test"]} == run_scores["test"]
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0
     printed = capsys.readouterr()
@@ -28,5 +28,5 @@ def test_a_new_genre_does_not_touch_old_runs(trained, tmp_path):
     shutil.move(tmp_path / "more" / "jazz", tmp_path / "more" / "ambient")
     assert evaluate.main([str(trained / "run"), "--data", str(tmp_path / "more")]) == 2
     assert before.classes == ["blues", "jazz", "metal"]
-    found = before.predict(trained / "images" / "metal" / "metal.00003.png")
-    assert before.classes[found.p.argmax()] == "metal"
+    prediction = before.predict(trained / "images" / "metal" / "metal.00003.png")
+    assert prediction.genre == "metal"

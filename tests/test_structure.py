@@ -1,4 +1,4 @@
-"""The rules of the design that can be read off the source."""
+"""Rules of the design that can be checked in the source."""
 
 import ast
 import re
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: Thin command lines: nothing imports them.
+#: Commands that nothing imports.
 PROGRAMS = ["check", "train", "crossval", "evaluate", "explain", "predict", "listen", "export", "serve"]
 COMMANDS = ["render", "render.demo", "render.features", "vision"]
 COMMANDS += ["vision.split", *(f"vision.{name}" for name in PROGRAMS)]
 
 
 def test_the_list_of_commands_is_whole():
-    told = subprocess.run([sys.executable, "-m", "vision"], capture_output=True, text=True, cwd=ROOT).stdout
-    assert set(re.findall(r"python -m vision\.(\w+)", told)) == {"split", *PROGRAMS}
+    listing = subprocess.run([sys.executable, "-m", "vision"], capture_output=True, text=True, cwd=ROOT).stdout
+    assert set(re.findall(r"python -m vision\.(\w+)", listing)) == {"split", *PROGRAMS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -31,7 +31,7 @@ LARGEST_SIDE = 1 << 14
 LENGTHS = (1e-6, 1e7)
 #: Seconds that a picture may claim to span: resized for the network, longer ones would fill the memory.
 LONGEST_PICTURE = 1e5
-#: What reading a file that cannot be used raises.
+#: Errors that reading an unusable file raises.
 UNUSABLE = (PictureError, AudioError, ValueError, MemoryError, OSError)
 
 
@@ -434,7 +434,7 @@ def learn_input_spec(
     for record, settings in ours:
         try:
             lengths.append(seconds_of(json.loads(settings), record.size[0]))
-        except PictureError:  # said of this picture when it is read
+        except PictureError:  # reported when the picture is read
             continue
     foreign = [record for record in records if not record.settings]
     spec = InputSpec(size, channels, window, track_seconds, frames=remove_border.frames)

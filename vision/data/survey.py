@@ -1,8 +1,8 @@
-"""A first look at pictures: size, settings, margin and a hash of the pixels, with each file opened once.
+"""Survey of pictures: size, settings, margin and a hash of the pixels, with each file opened once.
 
-Splitting needs the hash of each picture, training the margins and the settings of the train pictures. Both ask here,
-and what one of them learned of a file the other need not read again: a record is kept for each file, by its device,
-inode, size and time of change, so that ``data/train/blues/x.png`` is the same file as its hard link
+Splitting needs the hash of each picture, training the margins and the settings of the train pictures. Both call this
+module, which keeps a record of each file, so that the second of them does not read it again. The key of a record is
+the file's device, inode, size and time of change: ``data/train/blues/x.png`` is the same file as its hard link
 ``images_original/blues/x.png``.
 """
 
@@ -34,20 +34,20 @@ KEPT_RECORDS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class PictureRecord:
-    """What a first look at one picture file tells.
+    """What one picture file holds, as far as it was read.
 
     Attributes
     ----------
     size : tuple of 2 int
         Width and height in pixels, margins included; (0, 0) where the picture cannot be read.
     settings : str or None
-        JSON of the `render.settings.Settings` that its text chunk tells; None for other programs' pictures.
+        JSON of the `render.settings.Settings` in its text chunk; None for other programs' pictures.
     error : str
         Why it cannot be used; empty where it can.
     pixels : str or None
         `images.pixel_hash`; None where the pixels were not decoded.
     margin : tuple or None
-        What `borders.own_box` says; None where the pixels were not decoded.
+        From `borders.own_box`; None where the pixels were not decoded.
     """
 
     size: tuple[int, int] = (0, 0)
@@ -58,7 +58,7 @@ class PictureRecord:
 
     @property
     def decoded(self) -> bool:
-        """Whether the pixels were looked at, or cannot be."""
+        """Whether the pixels were decoded, or cannot be."""
         return self.pixels is not None or bool(self.error)
 
 
@@ -76,7 +76,7 @@ def _file_key(path: str | Path) -> tuple | None:
 
 
 def examine(path: str | Path, *, decode: bool = True) -> PictureRecord:
-    """Look at one picture, or return what an earlier look found.
+    """Read one picture, or return the record of an earlier call.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _examine_all(paths: Sequence[str], desc: str) -> Iterator[PictureRecord]:
 
 
 def survey_folder(paths: Sequence[str]) -> list[PictureRecord]:
-    """Look at all pictures of a folder, and at the pixels of enough of them to learn its margins.
+    """Read all pictures of a folder, and decode enough of them to learn its margins.
 
     Small folders are decoded whole. Of larger ones the pictures to decode are chosen evenly over the folder, so
     that no genre or source is missed, and the first few of each size, so that no size is.
@@ -179,7 +179,7 @@ def fit_border(paths: Sequence[str], known: RemoveBorder | None = None) -> Remov
     paths : sequence of str or Path
         Files; those that cannot be read as pictures are passed over.
     known : RemoveBorder, optional
-        Learned before; only sizes that it does not know are looked at.
+        Learned before; only other sizes are learned.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def fit_border(paths: Sequence[str], known: RemoveBorder | None = None) -> Remov
 
 
 def border_of(records: Sequence[PictureRecord], known: RemoveBorder | None = None) -> RemoveBorder:
-    """As `fit_border`, for pictures that were looked at already."""
+    """As `fit_border`, from records that were made before."""
     known = known or RemoveBorder()
     by_size: dict[tuple, list] = {}
     for record in records:
@@ -198,7 +198,7 @@ def border_of(records: Sequence[PictureRecord], known: RemoveBorder | None = Non
             by_size.setdefault(record.size, []).append((record.size, *record.margin))
     margins = []
     for same in by_size.values():
-        # A lone picture tells nothing that it would not tell when it is cut.
+        # From a single picture nothing is learned that is not known when it is cut.
         at = np.linspace(0, len(same) - 1, min(len(same), BORDER_SAMPLE)).round().astype(int)
         margins += [same[number] for number in at] if len(same) > 1 else []
     return RemoveBorder(known.frames + RemoveBorder.from_margins(margins).frames)
