@@ -1,5 +1,6 @@
 """The public API, as ``docs/`` and README.md describe it: what ``import vision`` offers to Python."""
 
+import ast
 import json
 import os
 import pkgutil
@@ -73,6 +74,13 @@ def test_importing_vision_imports_neither_torch_nor_numpy():
     )
     # The quickest of three: the machine may be busy.
     assert min(float(run_python(code)) for _ in range(3)) < 0.1
+
+
+def test_type_checkers_see_the_same_names():
+    """They do not run `__getattr__`: the imports that are for them alone must be those of the lazy names."""
+    tree = ast.parse(Path(vision.__file__).read_text("utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    assert {alias.asname: node.module for node in imports for alias in node.names} == vision._PUBLIC
 
 
 def test_public_names_are_there_and_none_is_a_modules():

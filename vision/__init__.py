@@ -1,12 +1,30 @@
-"""Spectrogram pictures to genres.
+"""Spectrogram pictures to genres: the public API.
 
-The public API, loaded when it is first used: ``from vision import Predictor`` costs nothing until then.
+``import vision`` is quick: each name is loaded when it is first used.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-#: Where each public name lives. None is also the name of a module here, so that ``from vision import X`` and
-#: ``import vision.X`` cannot be confused, in whichever order they come.
+if TYPE_CHECKING:  # the same for type checkers and editors
+    from render.errors import MelvisionError as MelvisionError
+    from vision.data.borders import RemoveBorder as RemoveBorder
+    from vision.data.dataset import SpectrogramFolder as SpectrogramFolder
+    from vision.data.preprocess import InputSpec as InputSpec
+    from vision.data.preprocess import Preprocessor as Preprocessor
+    from vision.inference.predictor import Prediction as Prediction
+    from vision.inference.predictor import Predictor as Predictor
+    from vision.models.checkpoint import load_model as load_model
+    from vision.models.classifier import create_model as create_model
+    from vision.quality.inspect import inspect_folder as inspect_folder
+    from vision.reports.scoring import score_run as score_run
+    from vision.splits.folder import split_folder as split_folder
+    from vision.training.config import TrainConfig as TrainConfig
+    from vision.training.repeats import cross_validate as cross_validate
+    from vision.training.run import fit as fit
+
+#: The module of each public name. No name is also a module's, so that ``from vision import X`` and ``import vision.X``
+#: cannot be confused, in whichever order they are executed.
 _PUBLIC = {
     "Predictor": "vision.inference.predictor",
     "Prediction": "vision.inference.predictor",
