@@ -35,6 +35,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     def wrapped(argv: Sequence[str] | None = None) -> int:
         # Pillow warns of pictures of over 89 million pixels; `png.open_picture` refuses them with an error anyway.
         warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+        # Nor does it matter that EXIF data are damaged: the picture is then taken as it lies.
+        warnings.filterwarnings("ignore", message="Corrupt EXIF data")
         # A file name may hold bytes that this terminal cannot show: print them as escapes instead of
         # failing with a UnicodeEncodeError.
         for stream in (sys.stdout, sys.stderr):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from render import __version__, atomic
 from render.errors import ParameterError, PictureError
@@ -20,6 +20,13 @@ from render.spectrogram import MAX_PIXELS
 
 #: Keyword of the text chunk by which our pictures are recognised.
 CHUNK = "melvision"
+
+#: Characters of that chunk, at most: the name of the audio file is all that varies in length. Parsing JSON of
+#: megabytes takes seconds.
+MAX_CHUNK = 1 << 16
+
+#: Key in ``Image.info`` under which `load_pixels` keeps why a picture of ours is not as it was written.
+_CHANGED = "melvision changed"
 
 #: The only formats that are opened: Pillow passes some others to outside programs (EPS to Ghostscript).
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -184,21 +191,42 @@ def open_picture(path: str | Path | IO[bytes]) -> Image.Image:
     return image
 
 
-def read_about(image: Image.Image) -> dict[str, Any] | None:
-    """Return what the text chunk of an open picture says; see `describe`.
+def load_pixels(image: Image.Image) -> None:
+    """Decode the pixels of an open picture and turn them upright, as the EXIF data of photos and scans says.
+
+    A text chunk of ours that stands behind the pixels is no longer believed: another program wrote the file, and
+    nothing tells whether its columns are still frames.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        From `open_picture`.
+        From `open_picture`; changed in place.
 
-    Returns
-    -------
-    about : dict or None
-        As `describe` returned it; None if the picture is not ours or its chunk is damaged.
+    Raises
+    ------
+    PictureError
+        When its pixels are damaged.
     """
+    was_in_front = CHUNK in image.info
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise PictureError(f"is damaged ({error})") from None
+    if CHUNK in image.info and not was_in_front:
+        image.info[_CHANGED] = "another program wrote the file anew"
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if orientation in range(2, 9):
+            ImageOps.exif_transpose(image, in_place=True)
+            image.info[_CHANGED] = "its EXIF data turn it"
+    except Exception:  # damaged EXIF data turn nothing
+        return
+
+
+def _parse(image: Image.Image) -> dict[str, Any] | None:
+    """Return what the text chunk says, whether or not the picture is still as it was written."""
     text = image.info.get(CHUNK)
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MAX_CHUNK:
         return None
     try:
         about = json.loads(text)
@@ -209,6 +237,75 @@ def read_about(image: Image.Image) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return about if good else None
+
+
+def _palette_of(image: Image.Image) -> np.ndarray:
+    """R, G, B, R, G, B ... of an indexed picture, without decoding its pixels."""
+    table = image.palette
+    if table is not None and table.mode == "RGB" and table.rawmode in (None, "RGB"):
+        return np.frombuffer(bytes(table.palette), np.uint8)
+    return np.array(image.getpalette("RGB") if table else [], np.uint8)
+
+
+def _change(image: Image.Image, about: dict[str, Any]) -> str:
+    """Return in what a picture is not as `write` wrote it; empty where it is."""
+    if _CHANGED in image.info:
+        return image.info[_CHANGED]
+    if image.mode != "P":
+        return f"its pixels are {image.mode}; expected a palette"
+    n_rows = sum(band["rows"] for band in about["bands"]) if "bands" in about else about["n_mels"]
+    if image.height != n_rows:
+        return f"it has {image.height} rows; its text chunk says {n_rows}"
+    if about["duration"] is not None:
+        most = int(about["duration"] * about["sr"] / about["hop_length"]) + 2  # frames at both ends, and rounding
+        if image.width > most:
+            return f"it has {image.width} columns; its text chunk says at most {most}"
+    # Where the chunk does not name the colormap, any will do that people see as levels.
+    cmap = about.get("cmap")
+    try:
+        colours = palette(cmap).ravel() if cmap else None
+    except (ParameterError, TypeError):
+        return f"its colormap {cmap!r:.50} is not known here"
+    if colours is not None and not np.array_equal(_palette_of(image), colours):
+        return f"its palette is not {cmap}"
+    return ""
+
+
+def read_about(image: Image.Image) -> dict[str, Any] | None:
+    """Return what the text chunk of an open picture says; see `describe`.
+
+    It is believed only where the picture is as `write` wrote it. Other programs keep the chunk when they resize a
+    picture, or reduce its colours. A figure stays a figure whatever was done to it.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        From `open_picture`.
+
+    Returns
+    -------
+    about : dict or None
+        As `describe` returned it; None if the picture is not ours, was changed (see `changed`) or its chunk is damaged.
+    """
+    about = _parse(image)
+    return about if about and (about["style"] == "figure" or not _change(image, about)) else None
+
+
+def changed(image: Image.Image) -> str:
+    """Return how another program changed a picture of ours, so that its text chunk is not believed.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        From `open_picture`.
+
+    Returns
+    -------
+    reason : str
+        Empty where the picture is as it was written, or is not ours.
+    """
+    about = _parse(image)
+    return _change(image, about) if about and about["style"] != "figure" else ""
 
 
 def read(path: str | Path | IO[bytes]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -234,9 +331,9 @@ def read(path: str | Path | IO[bytes]) -> tuple[np.ndarray, dict[str, Any]]:
     """
     with open_picture(path) as image:
         about = read_about(image)
-        if about is None or image.mode != "P":
-            figure = about is not None and about["style"] == "figure"
-            reason = "is a figure for people" if figure else "was not written by melvision"
+        if about is None or about["style"] == "figure":
+            change = f" as it is ({change})" if (change := changed(image)) else ""
+            reason = "is a figure for people" if about else f"was not written by melvision{change}"
             raise PictureError(f"{reason}: it holds no levels to read back")
         try:
             levels = np.asarray(image)[::-1]

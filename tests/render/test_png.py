@@ -29,7 +29,7 @@ def make_db(shape=(128, 50), top_db=80.0, seed=0):
 
 
 def write(path, S_db, top_db=80.0, cmap="magma", source=SOURCE):
-    about = png.describe(Settings(top_db=top_db), source, cmap)
+    about = png.describe(Settings(top_db=top_db, n_mels=len(S_db)), source, cmap)
     png.write(path, S_db, about, colours=png.palette(cmap))
     return about
 
@@ -53,7 +53,7 @@ def test_a_picture_gives_back_its_levels_and_settings(tmp_path, shape, top_db, c
     assert again.shape == shape
     assert np.abs(again - S_db).max() <= top_db / 510 * 1.001
     assert about_read == about
-    assert Settings.from_dict(about_read) == Settings(top_db=top_db)
+    assert Settings.from_dict(about_read) == Settings(top_db=top_db, n_mels=shape[0])
 
 
 @pytest.mark.parametrize("vmin, vmax", [(-80.0, 0.0), (-1.0, 0.0), (0.0, 5.0)])
@@ -274,3 +274,93 @@ def test_a_bomb_in_a_text_chunk_is_refused(tmp_path, good):
     after_header = 8 + 25
     (tmp_path / "a.png").write_bytes(good[:after_header] + text + good[after_header:])
     refused(tmp_path / "a.png", "cannot be read|not written")
+
+
+def text_behind_pixels(path):
+    """Move the text chunks behind the pixels, where ImageMagick writes them."""
+    data = path.read_bytes()
+    kept, moved, at = b"", b"", 8
+    while at < len(data) - 12:
+        end = at + 12 + struct.unpack(">I", data[at : at + 4])[0]
+        if data[at + 4 : at + 8] == b"tEXt":
+            moved += data[at:end]
+        else:
+            kept += data[at:end]
+        at = end
+    path.write_bytes(data[:8] + kept + moved + data[-12:])
+
+
+def save_with_chunk(image, path, about, behind=False, **options):
+    """Save a picture as a program does that keeps text chunks."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text(png.CHUNK, json.dumps(about))
+    image.save(path, pnginfo=text, **options)
+    if behind:
+        text_behind_pixels(path)
+    return path
+
+
+CHANGES = {
+    "resized": lambda image: image.convert("RGB").resize((24, 24)),
+    "same size in colours": lambda image: image.convert("RGB"),
+    "grey": lambda image: image.convert("L"),
+    "other height": lambda image: image.resize((50, 64)),
+    "turned": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "fewer colours": lambda image: image.convert("RGB").quantize(64),
+    "other colours": lambda image: image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE),
+}
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["in front", "behind"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_chunk_of_a_changed_picture_is_not_believed(tmp_path, change, behind):
+    about = write(tmp_path / "a.png", make_db())
+    with Image.open(tmp_path / "a.png") as image:
+        path = save_with_chunk(CHANGES[change](image), tmp_path / "b.png", about, behind)
+    refused(path, "not written by melvision")
+    with png.open_picture(path) as image:
+        assert png.read_about(image) is None
+        png.load_pixels(image)
+        assert png.read_about(image) is None
+        assert png.changed(image)
+
+
+def test_text_behind_the_pixels_is_another_programs(tmp_path):
+    """Nothing tells then whether the columns are still frames: narrowed without blending, it looks like ours."""
+    about = write(tmp_path / "a.png", make_db())
+    with Image.open(tmp_path / "a.png") as image:
+        path = save_with_chunk(image.resize((20, 128)), tmp_path / "b.png", about, behind=True)
+    refused(path, "not written by melvision")
+    with png.open_picture(path) as image:
+        png.load_pixels(image)
+        assert png.read_about(image) is None
+        assert "anew" in png.changed(image)
+
+
+def test_a_picture_wider_than_its_duration_allows_was_changed(tmp_path):
+    settings = Settings(duration=1.0)
+    about = png.describe(settings, SOURCE, "magma")
+    n_frames = 1 + settings.sr // settings.hop_length
+    png.write(tmp_path / "a.png", make_db((128, n_frames)), about, colours=png.palette("magma"))
+    assert png.read(tmp_path / "a.png")[0].shape == (128, n_frames)
+    with Image.open(tmp_path / "a.png") as image:
+        path = save_with_chunk(image.resize((2 * n_frames, 128)), tmp_path / "b.png", about)
+    refused(path, "columns")
+
+
+def test_whether_it_was_changed_is_seen_without_decoding(tmp_path):
+    write(tmp_path / "a.png", make_db())
+    with png.open_picture(tmp_path / "a.png") as image:
+        about = png.read_about(image)
+        assert about and not png.changed(image)
+        assert image._im is None
+        png.load_pixels(image)
+        assert png.read_about(image) == about
+
+
+def test_a_long_chunk_is_not_parsed(tmp_path):
+    about = GOOD | {"odd": [0] * png.MAX_CHUNK}
+    image = Image.fromarray(np.zeros((128, 8), np.uint8), "L")
+    image.putpalette(png.palette("magma").tobytes())
+    with png.open_picture(save_with_chunk(image, tmp_path / "a.png", about)) as image:
+        assert png.read_about(image) is None

@@ -180,6 +180,7 @@ def read_folder(
     )
     kept: list[tuple[str, int]] = []
     unknown_sizes, unknown_colours = 0, 0
+    changed: list[str] = []
     problems: list[str] = []
 
     def usable() -> Iterator[torch.Tensor]:
@@ -192,6 +193,8 @@ def read_folder(
             kept.append(sample)
             unknown_sizes += result.unknown_size is not None
             unknown_colours += result.unknown_colours
+            if result.changed:
+                changed.append(result.changed)
             yield result.x
 
     x = _collect(usable(), preprocessor, folder=cache, path=share)
@@ -212,6 +215,11 @@ def read_folder(
         notes.append(f"{root}: {unknown_colours} of {len(kept)} pictures are in colours of no known colormap: {shown}")
     if unknown_sizes:
         notes.append(f"{root}: {unknown_sizes} pictures of a size not met before were cut by their own edges")
+    if changed:
+        notes.append(
+            f"{root}: {len(changed)} of {len(kept)} pictures were drawn by melvision and changed since ({changed[0]}): "
+            f"taken for {preprocessor.spec.track_seconds:g} s each, as other programs' pictures"
+        )
     y = torch.tensor([label for _, label in kept])
     return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes)
 

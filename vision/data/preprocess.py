@@ -133,6 +133,8 @@ class NetworkInput:
         The picture's size where its margin was cut by its own edges, because no picture of that size was learned from.
     unknown_colours : bool
         Whether its colours are of no known colormap.
+    changed : str
+        How another program changed a picture of ours; see `render.png.changed`. Empty for others.
     """
 
     x: torch.Tensor
@@ -141,6 +143,7 @@ class NetworkInput:
     silent: bool = False
     unknown_size: tuple[int, int] | None = None
     unknown_colours: bool = False
+    changed: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -151,6 +154,8 @@ class NetworkInput:
             notes.append(f"of unknown size {width}x{height}; its margin was cut by its own edges")
         if self.unknown_colours and len(self.x) == 1:
             notes.append("in colours of no known colormap; taken by their brightness")
+        if self.changed:
+            notes.append(f"drawn by melvision and changed since ({self.changed}); taken for {self.seconds:g} s")
         return notes
 
 
@@ -172,6 +177,8 @@ class Content:
         How it was drawn; None for other programs' pictures.
     unknown_size : tuple of 2 int, or None
         As of `NetworkInput`.
+    changed : str
+        As of `NetworkInput`.
     """
 
     pixels: np.ndarray
@@ -180,6 +187,7 @@ class Content:
     seconds: float
     settings: Settings | None = None
     unknown_size: tuple[int, int] | None = None
+    changed: str = ""
 
 
 class Preprocessor:
@@ -254,7 +262,8 @@ class Preprocessor:
         pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
-        return Content(pixels, cmap, box, seconds, settings, unknown_size=None if learned else image.size)
+        unknown_size = None if learned else image.size
+        return Content(pixels, cmap, box, seconds, settings, unknown_size, png.changed(image))
 
     def from_samples(self, y: np.ndarray, sr: int | None) -> NetworkInput:
         """Draw audio in memory as a file of it would be drawn.
@@ -305,7 +314,9 @@ class Preprocessor:
         x = resize(x, self.spec.size, self.spec.width(content.seconds))
         if self.spec.channels:
             x = match_channels(x, self.spec.channels)
-        return NetworkInput(x, content.seconds, content.settings, silent, content.unknown_size, unknown_colours)
+        return NetworkInput(
+            x, content.seconds, content.settings, silent, content.unknown_size, unknown_colours, content.changed
+        )
 
     def _check_length(self, seconds: float) -> None:
         # A picture's own text chunk says how long it is, and may say anything.

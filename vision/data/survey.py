@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
+from PIL import ExifTags, Image
 
 from render import png
 from render.cli import progress
@@ -102,13 +103,25 @@ def _read(path: str | Path, decode: bool) -> PictureRecord:
     try:
         if not decode:
             with png.open_picture(path) as image:
-                return PictureRecord(image.size, _settings_of(png.read_about(image)))
+                return PictureRecord(_upright_size(image), _settings_of(png.read_about(image)))
         image = load(path)
         about = png.read_about(image)
         margin = (None, (0, 0, *image.size)) if about else own_box(image)
         return PictureRecord(image.size, _settings_of(about), "", pixel_hash(image), margin)
     except (PictureError, OSError, MemoryError) as error:
         return PictureRecord(error=str(error) or type(error).__name__)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height that an open picture will have once it is decoded."""
+    # Pillow has looked at a TIFF's orientation already, and would decode a PNG to look for one behind its pixels.
+    if "exif" not in image.info or image.format == "TIFF":
+        return image.size
+    try:
+        sideways = image.getexif().get(ExifTags.Base.Orientation) in range(5, 9)
+    except Exception:  # damaged EXIF data turn nothing
+        return image.size
+    return (image.height, image.width) if sideways else image.size
 
 
 def _settings_of(about: dict | None) -> str | None:

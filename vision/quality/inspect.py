@@ -172,6 +172,13 @@ def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
     short = [info.file for info in usable if info.seconds < median * SHORT]
     if short:
         yield Finding("short", f"{plural(len(short), 'picture')} shorter than half the median of {median:.1f} s", short)
+    changed = [info for info in usable if info.changed]
+    if changed:
+        message = (
+            f"{plural(len(changed), 'picture')} drawn by melvision and changed since ({changed[0].changed}): taken "
+        )
+        message += f"for {changed[0].seconds:g} s each, as other programs' pictures; render them again"
+        yield Finding("changed", message, [info.file for info in changed])
     alone = [info.file for info in usable if info.own_edges]
     if alone:
         message = f"{plural(len(alone), 'picture')} of a size that no other has: the margin was estimated from it alone"

@@ -39,6 +39,8 @@ class PictureInfo:
         The margin was found by this picture alone.
     seconds : float
         Length of track that it spans.
+    changed : str
+        How another program changed a picture of ours; see `render.png.changed`.
     blank : bool
         One colour throughout.
     silence : float
@@ -57,6 +59,7 @@ class PictureInfo:
     margin: tuple = (0, 0, 0, 0)
     own_edges: bool = False
     seconds: float = 0.0
+    changed: str = ""
     blank: bool = False
     silence: float = 0.0
     pixels: str = ""
@@ -112,6 +115,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             drawn=_describe(image, content),
             own_edges=content.unknown_size is not None,
             seconds=content.seconds,
+            changed=content.changed,
             margin=(left, top, image.width - right, image.height - bottom),
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
