@@ -162,6 +162,19 @@ def test_grey_of_fewer_bits_in_16_is_read_as_its_8_bit_version(tmp_path, bits, e
     np.testing.assert_array_equal(Preprocessor()(deep), Preprocessor()(shallow))
 
 
+def test_a_tiff_in_which_0_is_white_is_not_read_upside_down(tmp_path):
+    levels = png.quantise(spectrogram_of("jazz", 0), vmin=-80, vmax=0)
+    levels[0, :2] = 0, 255
+    for bits, dtype in ((8, np.uint8), (12, np.uint16), (16, np.uint16)):
+        values = np.rint((255 - levels) * (((1 << bits) - 1) / 255.0)).astype(dtype)
+        Image.fromarray(values).save(tmp_path / "a.tiff")
+        data = bytearray((tmp_path / "a.tiff").read_bytes())
+        black_is_0 = struct.pack("<HHIH", 262, 3, 1, 1)
+        assert data.count(black_is_0) == 1
+        (tmp_path / "a.tiff").write_bytes(data.replace(black_is_0, struct.pack("<HHIH", 262, 3, 1, 0)))
+        np.testing.assert_array_equal(np.asarray(load(tmp_path / "a.tiff")), levels)
+
+
 def png_of(values):
     """A PNG of 16-bit RGB, which Pillow cannot write."""
     height, width, _ = values.shape

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from render import png
 
@@ -88,7 +88,10 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise png.PictureError(f"has pixels from {values.min()} to {values.max()}; expected 8 or 16 bits")
     highest = (1 << max(8, int(values.max()).bit_length())) - 1
-    return Image.fromarray(((values * 510 + highest) // (2 * highest)).astype(np.uint8), "L")
+    levels = ((values * 510 + highest) // (2 * highest)).astype(np.uint8)
+    # Of TIFF's two kinds of grey Pillow knows the one in which 0 is white only up to 8 bits.
+    white_is_0 = image.format == "TIFF" and image.getexif().get(ExifTags.Base.PhotometricInterpretation) == 0
+    return Image.fromarray(255 - levels if white_is_0 else levels, "L")
 
 
 def pixel_hash(image: Image.Image) -> str:
