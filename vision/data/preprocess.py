@@ -133,6 +133,8 @@ class NetworkInput:
         The picture's size where its margin was cut by its own edges, because no picture of that size was learned from.
     unknown_colours : bool
         Whether its colours are of no known colormap.
+    sound_notes : tuple of str
+        What `render.audio.decode` says of a recording.
     """
 
     x: torch.Tensor
@@ -141,11 +143,13 @@ class NetworkInput:
     silent: bool = False
     unknown_size: tuple[int, int] | None = None
     unknown_colours: bool = False
+    sound_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of this file, a line each."""
         notes = ["silent"] if self.silent else []
+        notes += self.sound_notes
         if self.unknown_size:
             width, height = self.unknown_size
             notes.append(f"of unknown size {width}x{height}; its margin was cut by its own edges")
@@ -238,7 +242,9 @@ class Preprocessor:
         """
         path = Path(path)
         if path.suffix.lower() in AUDIO_ENDINGS:
-            return self.from_values(*batch.compute(path, self.settings))
+            notes: list[str] = []
+            drawn = self.from_values(*batch.compute(path, self.settings, notes=notes))
+            return replace(drawn, sound_notes=tuple(notes)) if notes else drawn
         return self.from_image(load(path))
 
     def from_image(self, image: Image.Image) -> NetworkInput:
