@@ -224,15 +224,14 @@ def _open(path: Path, offset: float, duration: float | None, notes: list[str]) -
     # Content of no known kind is left to the decoder of its ending.
     if content.only_ffmpeg or (not content.format and path.suffix.lower() in FFMPEG_ENDINGS):
         return _ffmpeg_blocks(path, offset, duration, content, notes)
-    has_ffmpeg = shutil.which("ffmpeg") is not None
-    if content.incomplete and has_ffmpeg:
+    if content.incomplete and shutil.which("ffmpeg"):
         return _ffmpeg_blocks(path, offset, duration, content, notes)
     try:
         opened = _sndfile_blocks(path, offset, duration)
     except AudioError as error:
         if not content.format:
             raise
-        if not has_ffmpeg:
+        if not shutil.which("ffmpeg"):
             raise AudioError(f"{error}; the ffmpeg program may read it: install it or convert to .wav") from None
         try:
             return _ffmpeg_blocks(path, offset, duration, content, notes)

@@ -87,7 +87,8 @@ def sniff(path: str | Path) -> Content:
         head = _read(file, start, 64)
         for magic, name in _FFMPEG_MAGIC.items():
             if head.startswith(magic):
-                return Content(name, only_ffmpeg=True)
+                enhanced = name == "ac3" and head[5:6] > b"\x57"  # its version is above 10
+                return Content("eac3" if enhanced else name, only_ffmpeg=True)
         if head[4:8] in _MOV_BOXES:
             return Content("mov", only_ffmpeg=True)
         name = _SNDFILE_MAGIC.get(head[:4], "")
@@ -140,6 +141,8 @@ def declared_size(path: str | Path) -> int | None:
             return _declared_end(file, 0, (b"mdat", b"moov", b"moof"), ">I4s", 1)
         if head[:4] == b"\x1aE\xdf\xa3":
             return _declared_matroska(head)
+        if head.startswith(b"NIST_1A\n"):
+            return _declared_nist(head + file.read(1 << 10))
         if head.startswith(_ASF_START):
             return _declared_asf(head + file.read(1 << 16))
     return None
@@ -170,6 +173,15 @@ def _declared_end(file: BinaryIO, at: int, wanted: tuple[bytes, ...], header: st
         if kind in wanted:
             end = at
     return end
+
+
+def _declared_nist(head: bytes) -> int | None:
+    """Return where the samples of a NIST Sphere file end; None when they are compressed."""
+    fields = dict(re.findall(rb"\n(\w+) -i (\d{1,15})", head))
+    counts = [int(fields.get(name, 0)) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
+    if b"shorten" in head or not head[8:16].strip().isdigit():
+        return None
+    return _known(counts[0] * counts[1] * counts[2], int(head[8:16]), 1 << 62)
 
 
 def _declared_asf(head: bytes) -> int | None:

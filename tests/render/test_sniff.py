@@ -264,6 +264,15 @@ def test_files_cut_in_half_are_refused_as_truncated(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("format", ["NIST", "W64", "RF64", "CAF", "AIFF", "AU", "WAV"])
+def test_files_that_libsndfile_would_cut_short_are_refused(tmp_path, format):
+    path = tmp_path / "a.bin"
+    soundfile.write(path, make_sweep(1.0), SR, format=format)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(AudioError, match="truncated"):
+        read(path)
+
+
 UNKNOWN = {
     "a.aac": ["-c:a", "aac"],
     "a.ogg": ["-c:a", "libvorbis"],
@@ -326,6 +335,7 @@ CONTENTS = {
     "wma": [],
     "wv": [],
     "ac3": [],
+    "eac3": [],
     "w64": [],
 }
 
