@@ -186,7 +186,8 @@ def _ffmpeg_blocks(
                 raise AudioError(f"is truncated: {decoded}; copy it again")
             notes.append(f"its sound ends early: {decoded}")
         elif complaints:
-            notes.append(f"is damaged or cut off: parts may be missing (ffmpeg: {complaints[-1]})")
+            line = complaints[-1].replace(f"file:{path}", "the file")
+            notes.append(f"is damaged or cut off: parts may be missing (ffmpeg: {line})")
 
     # The AU header: magic number, offset of the data, its length, encoding, sampling rate, channels.
     head = stdout.read(24)

@@ -214,6 +214,17 @@ def test_chained_flac_in_ogg_is_read_whole_or_noted(tmp_path):
     assert len(y) / SR == pytest.approx(8.0, abs=0.1) or "parts may be missing" in notes[0]
 
 
+@needs_ffmpeg
+def test_ogg_that_goes_on_in_another_codec_is_read_whole_or_noted(tmp_path):
+    path = tmp_path / "a.ogg"
+    path.write_bytes(
+        encode(tmp_path, "v.ogg", "-c:a", "libvorbis") + encode(tmp_path, "o.ogg", "-c:a", "libopus", sr=48000)
+    )
+    y, notes = read(path)
+    assert len(y) / SR == pytest.approx(8.0, abs=0.1) or "parts may be missing" in notes[0]
+    assert str(path) not in "".join(notes)
+
+
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "AU", "AIFF", "W64", "RF64"])
 def test_other_joined_files_say_that_the_first_is_read(tmp_path, format):
     path = tmp_path / "a.bin"
