@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -11,10 +12,11 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
+from render import sniff
 from render.errors import AudioError
 from render.formats import FFMPEG_ENDINGS, FFMPEG_FORMATS
 
@@ -28,30 +30,8 @@ def content_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
 
 
-def _declared_size(path: Path) -> int | None:
-    """Return the size in bytes that the header declares, or None if it does not.
-
-    libsndfile reads a truncated WAV, AU or AIFF file as if it were merely shorter.
-    """
-    with open(path, "rb") as file:
-        head = file.read(12)
-    if len(head) < 12:
-        return None
-    if head[:4] == b"RIFF":
-        size = struct.unpack("<I", head[4:8])[0]
-    elif head[:4] == b"FORM":
-        size = struct.unpack(">I", head[4:8])[0]
-    elif head[:4] == b".snd":
-        offset, data = struct.unpack(">II", head[4:12])
-        # Programs that write to a pipe put 0, or all ones or nearly so, where the size belongs.
-        return offset + data if 0 < data < 0x7FFFF000 else None
-    else:
-        return None
-    return size + 8 if 0 < size < 0x7FFFF000 else None
-
-
 def _check_size(path: Path) -> None:
-    size, declared = path.stat().st_size, _declared_size(path)
+    size, declared = path.stat().st_size, sniff.declared_size(path)
     # Headers that are wrong by a few bytes are common and harmless.
     if declared and declared - size > max(4096, declared // 100):
         raise AudioError(f"is truncated: its header declares {declared} bytes, the file has {size}; copy it again")
@@ -140,16 +120,47 @@ def _sndfile_blocks(path: Path, offset: float, duration: float | None) -> tuple[
     return sr, blocks()
 
 
-def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[int, Iterator[np.ndarray]]:
+#: Formats that do not tell their length: ffmpeg's is an estimate.
+_NO_LENGTH = {"aac", "ac3", "amr", "mp3", "ogg", "flac", "wav"}
+
+
+#: What ffmpeg prints where one recording ends and the next begins; it reads on.
+_AT_A_JOINT = re.compile("non monotonically increasing dts|Header missing|Error while decoding|Error submitting packet")
+
+
+def _ffmpeg_messages(errors: BinaryIO) -> tuple[list[str], float | None, bool]:
+    """Return what ffmpeg printed: (errors, declared seconds or None, whether the file holds moving pictures)."""
+    errors.seek(0)
+    lines = errors.read(1 << 20).decode(errors="replace").strip().splitlines()
+    complaints = [match[1] for line in lines if (match := re.match(r"(?:\[[^]]*\] )*\[(?:error|fatal)\] (.*)", line))]
+    durations = [re.match(r"\[info\]   Duration: (\d+):(\d\d):(\d\d\.\d+),", line) for line in lines]
+    seconds = [int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) for match in durations if match]
+    if any("Estimating duration from bitrate" in line for line in lines):
+        seconds = []
+    video = any(re.match(r"\[info\]   Stream #.*: Video: ", line) and "attached pic" not in line for line in lines)
+    plain = [line for line in lines if not re.match(r"(\[[^]]*\] )*\[(info|warning)\]", line)]
+    return complaints or plain, seconds[0] if seconds else None, video
+
+
+def _ffmpeg_blocks(
+    path: Path, offset: float, duration: float | None, content: sniff.Content, notes: list[str]
+) -> tuple[int, Iterator[np.ndarray]]:
     """Decode with the ffmpeg program; returns the sampling rate and a generator of blocks (n, channels)."""
     if shutil.which("ffmpeg") is None:
-        raise AudioError(f"cannot be decoded: {path.suffix} needs the ffmpeg program; install it or convert to .wav")
+        usual = path.suffix.lower() in FFMPEG_ENDINGS
+        kind = path.suffix if usual else f"the content ({content.format}, whatever its name)"
+        raise AudioError(f"cannot be decoded: {kind} needs the ffmpeg program; install it or convert to .wav")
+    part = ["-ss", str(offset)] if offset else []
+    part += ["-t", str(duration)] if duration is not None else []
     # "file:" and the whitelists: neither the name nor a playlist in the file may make ffmpeg open anything else.
-    call = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
-    call += ["-format_whitelist", FFMPEG_FORMATS]
-    call += ["-ss", str(offset)] if offset else []
-    call += ["-t", str(duration)] if duration is not None else []
-    call += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    call = ["ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-v", "level+info", "-protocol_whitelist", "file,pipe"]
+    call += ["-format_whitelist", content.format or FFMPEG_FORMATS]
+    call += ["-f", content.format] if content.format else []
+    # Where the length is not known, ffmpeg cannot jump; behind "-i" it decodes what comes before and drops it.
+    call += [] if content.incomplete else part
+    call += ["-i", f"file:{path}", "-map", "0:a:0"]
+    call += part if content.incomplete else []
+    call += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     # Not a pipe: nobody reads it while decoding, and a full pipe would block ffmpeg for ever.
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
     process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
@@ -159,9 +170,24 @@ def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[i
     def fail() -> NoReturn:
         stdout.close()
         process.wait()
-        errors.seek(0)
-        lines = errors.read(1 << 16).decode(errors="replace").strip().splitlines()
+        lines = _ffmpeg_messages(errors)[0]
         raise AudioError(f"cannot be decoded (ffmpeg: {lines[-1] if lines else 'no audio in it'})")
+
+    def check_end(seconds: float) -> None:
+        complaints, declared, video = _ffmpeg_messages(errors)
+        if content.incomplete:
+            complaints = [line for line in complaints if not _AT_A_JOINT.search(line)]
+        if content.format in _NO_LENGTH:
+            declared = None
+        wanted = min(declared - offset, duration or declared) if declared else 0
+        if seconds < 0.95 * wanted - 0.1:
+            decoded = f"{seconds:.1f} s of {wanted:.1f} s could be decoded"
+            if complaints or not video:
+                raise AudioError(f"is truncated: {decoded}; copy it again")
+            notes.append(f"its sound ends early: {decoded}")
+        elif complaints:
+            line = complaints[-1].replace(f"file:{path}", "the file")
+            notes.append(f"is damaged or cut off: parts may be missing (ffmpeg: {line})")
 
     # The AU header: magic number, offset of the data, its length, encoding, sampling rate, channels.
     head = stdout.read(24)
@@ -171,13 +197,17 @@ def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[i
     stdout.read(data_offset - 24)
 
     def blocks() -> Iterator[np.ndarray]:
+        n_bytes = 0
         try:
             size = max(1, BLOCK_SAMPLES // channels) * channels * 4
             while data := stdout.read(size):
                 usable = len(data) - len(data) % (4 * channels)
+                n_bytes += usable
                 yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
             if process.wait() != 0:
                 fail()
+            if n_bytes:
+                check_end(n_bytes / (4 * channels * sr))
         finally:
             process.kill()
             stdout.close()
@@ -187,7 +217,49 @@ def _ffmpeg_blocks(path: Path, offset: float, duration: float | None) -> tuple[i
     return sr, blocks()
 
 
-def decode(path: str | Path, *, sr: int, offset: float = 0.0, duration: float | None = None) -> Iterator[np.ndarray]:
+def _open(path: Path, offset: float, duration: float | None, notes: list[str]) -> tuple[int, Iterator[np.ndarray]]:
+    """Open with the decoder that reads all of this content, whatever the name; returns as the decoders."""
+    content = sniff.sniff(path)
+    if content.note:
+        notes.append(content.note)
+    # Content of no known kind is left to the decoder of its ending.
+    if content.only_ffmpeg or (not content.format and path.suffix.lower() in FFMPEG_ENDINGS):
+        return _ffmpeg_blocks(path, offset, duration, content, notes)
+    if content.incomplete and shutil.which("ffmpeg"):
+        return _ffmpeg_blocks(path, offset, duration, content, notes)
+    try:
+        opened = _sndfile_blocks(path, offset, duration)
+    except AudioError as error:
+        if not content.format:
+            raise
+        if not shutil.which("ffmpeg"):
+            raise AudioError(f"{error}; the ffmpeg program may read it: install it or convert to .wav") from None
+        try:
+            return _ffmpeg_blocks(path, offset, duration, content, notes)
+        except AudioError:
+            raise error from None
+    if content.incomplete:
+        why = f"{content.incomplete}; install the ffmpeg program, which reads all of it"
+        notes.append(f"may have been read in part: {why}")
+        return opened[0], _explain_errors(opened[1], why)
+    return opened
+
+
+def _explain_errors(blocks: Iterator[np.ndarray], why: str) -> Iterator[np.ndarray]:
+    try:
+        yield from blocks
+    except AudioError:
+        raise AudioError(f"cannot be decoded: {why}") from None
+
+
+def decode(
+    path: str | Path,
+    *,
+    sr: int,
+    offset: float = 0.0,
+    duration: float | None = None,
+    notes: list[str] | None = None,
+) -> Iterator[np.ndarray]:
     """Decode one file to mono at `sr`, piece by piece, so that long files fit in memory.
 
     Channels are averaged and the signal is resampled with soxr at high quality, as `librosa.load` does.
@@ -195,11 +267,14 @@ def decode(path: str | Path, *, sr: int, offset: float = 0.0, duration: float | 
     Parameters
     ----------
     path : str or Path
-        Any format that libsndfile reads; other formats are decoded by ffmpeg.
+        Its content says which decoder reads it, and not its name: libsndfile, or ffmpeg for other formats and for
+        those of which libsndfile would read a part.
     sr : int, in Hz
         Sampling rate of the result.
     offset, duration : float, in seconds
         The part to decode; a `duration` of None is up to the end.
+    notes : list of str, optional
+        Gets a line for each thing that a listener should know, such as damage, until the last piece is yielded.
 
     Yields
     ------
@@ -216,8 +291,7 @@ def decode(path: str | Path, *, sr: int, offset: float = 0.0, duration: float | 
         if path.stat().st_size == 0:
             raise AudioError("is empty (0 bytes)")
         _check_size(path)
-        opener = _ffmpeg_blocks if path.suffix.lower() in FFMPEG_ENDINGS else _sndfile_blocks
-        source_sr, blocks = opener(path, offset, duration)
+        source_sr, blocks = _open(path, offset, duration, [] if notes is None else notes)
     except OSError as error:
         raise AudioError(f"cannot be read ({error.strerror or error})") from None
     yield from to_mono(blocks, source_sr, sr, offset=offset)

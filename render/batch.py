@@ -98,8 +98,9 @@ def _same_settings(about: dict[str, Any], settings: Settings, cmap: str) -> bool
     return about.get("cmap") == cmap and all(about.get(name) == value for name, value in settings.to_dict().items())
 
 
-def _silence_note(about: dict[str, Any]) -> str:
-    return "is silent: the whole picture is at the lowest level" if about.get("silent") else ""
+def _notes(about: dict[str, Any]) -> str:
+    silent = ["is silent: the whole picture is at the lowest level"] if about.get("silent") else []
+    return "; ".join(silent + about.get("notes", []))
 
 
 def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) -> Result | None:
@@ -126,7 +127,7 @@ def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) ->
         status = track.path.stat()
         same = about["source"] == about["source"] | {"name": track.path.name, "size": status.st_size}
         if same and target.stat().st_mtime_ns == status.st_mtime_ns:
-            return Result(track, "fresh", _silence_note(about))
+            return Result(track, "fresh", _notes(about))
     except audio.AudioError as error:
         return Result(track, "failed", str(error))
     except OSError:
@@ -134,7 +135,9 @@ def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) ->
     return None
 
 
-def compute(path: str | Path, settings: Settings, change: dict[str, float] | None = None) -> tuple[np.ndarray, bool]:
+def compute(
+    path: str | Path, settings: Settings, change: dict[str, float] | None = None, notes: list[str] | None = None
+) -> tuple[np.ndarray, bool]:
     """Decode one file and compute the values of its picture.
 
     Mel pictures are computed piece by piece; features and augmented copies need the whole track in memory.
@@ -147,6 +150,8 @@ def compute(path: str | Path, settings: Settings, change: dict[str, float] | Non
         How the picture is made.
     change : dict, optional
         From `augment.draw_change`.
+    notes : list of str, optional
+        Gets what `audio.decode` has to say about the file.
 
     Returns
     -------
@@ -161,7 +166,7 @@ def compute(path: str | Path, settings: Settings, change: dict[str, float] | Non
         When it cannot be decoded or drawn; the message says why, without the path.
     """
     pieces: Iterable[np.ndarray] = audio.decode(
-        path, sr=settings.sr, offset=settings.offset, duration=settings.duration
+        path, sr=settings.sr, offset=settings.offset, duration=settings.duration, notes=notes
     )
     if change:
         y = np.concatenate(list(pieces))
@@ -233,13 +238,16 @@ def draw(
         times = (status.st_atime_ns, status.st_mtime_ns)
         if before and before["source"] == source and _same_settings(before, settings, cmap):
             os.utime(target, ns=times)
-            return Result(track, "fresh", _silence_note(before))
+            return Result(track, "fresh", _notes(before))
         about = png.describe(settings, source, cmap)
         if track.copy:
             about["augment"] = draw_change(track.track_id, track.copy)
-        values, silent = compute(track.path, settings, about.get("augment"))
+        notes: list[str] = []
+        values, silent = compute(track.path, settings, about.get("augment"), notes)
         if silent:
             about["silent"] = True
+        if notes:
+            about["notes"] = notes
         after = track.path.stat()
         if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
             raise audio.AudioError("changed while it was read; run again once it is written")
@@ -249,7 +257,7 @@ def draw(
         else:
             png.write(target, values, about, colours=colours)
         os.utime(target, ns=times)
-        return Result(track, "drawn", _silence_note(about))
+        return Result(track, "drawn", _notes(about))
     except (audio.AudioError, ValueError) as error:
         return Result(track, "failed", f"{error}{kept}")
     except MemoryError:

@@ -390,3 +390,13 @@ def test_a_model_of_whole_gtzan_tracks_sees_them_as_before():
     for path in paths:
         digest.update(Preprocessor(spec).from_file(path).x.numpy().tobytes())
     assert digest.hexdigest() == "79343ec0442c88e145f4b1759af7289c12465742381e1fcdd269a4011211d28a"
+
+
+def test_what_is_wrong_with_a_recording_is_among_the_notes(tmp_path):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, np.random.default_rng(0).standard_normal(22050 * 3) / 10, 22050)
+    preprocessor = Preprocessor(InputSpec())
+    assert preprocessor.from_file(path).notes == []
+    path.write_bytes(path.read_bytes()[:-5000])
+    (note,) = preprocessor.from_file(path).notes
+    assert "cut off" in note

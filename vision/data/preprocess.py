@@ -135,6 +135,8 @@ class NetworkInput:
         Whether its colours are of no known colormap.
     changed : str
         How another program changed a picture of ours; see `render.png.changed`. Empty for others.
+    sound_notes : tuple of str
+        What `render.audio.decode` says of a recording.
     """
 
     x: torch.Tensor
@@ -144,11 +146,13 @@ class NetworkInput:
     unknown_size: tuple[int, int] | None = None
     unknown_colours: bool = False
     changed: str = ""
+    sound_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """What the user should know of this file, a line each."""
         notes = ["silent"] if self.silent else []
+        notes += self.sound_notes
         if self.unknown_size:
             width, height = self.unknown_size
             notes.append(f"of unknown size {width}x{height}; its margin was cut by its own edges")
@@ -246,7 +250,9 @@ class Preprocessor:
         """
         path = Path(path)
         if path.suffix.lower() in AUDIO_ENDINGS:
-            return self.from_values(*batch.compute(path, self.settings))
+            notes: list[str] = []
+            drawn = self.from_values(*batch.compute(path, self.settings, notes=notes))
+            return replace(drawn, sound_notes=tuple(notes)) if notes else drawn
         return self.from_image(load(path))
 
     def from_image(self, image: Image.Image) -> NetworkInput:
