@@ -7,6 +7,7 @@ from pathlib import Path
 
 from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
+from render.levels import wrong_level
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def find_tracks(root: str | Path) -> tuple[list[Track], list[str], list[Path]]:
     Raises
     ------
     MelvisionError
-        When `root` is missing, is not a folder, or holds no track; the message says what it holds instead.
+        When `root` is missing, is not a folder, holds no track, or is not the folder of genres but one above it;
+        the message says what it holds instead.
     """
     root = Path(root)
     if not root.is_dir():
@@ -108,6 +110,11 @@ def find_tracks(root: str | Path) -> tuple[list[Track], list[str], list[Path]]:
         raise MelvisionError(
             f"{root}: holds no audio file; expected genres/<genre>/<track>.wav (or .au, .flac, .mp3 ...)"
         )
+    files_of: dict[str, list[Path]] = {}
+    for track in tracks:
+        files_of.setdefault(track.genre, []).append(track.path)
+    if level := wrong_level(root, files_of, "python -m render"):
+        raise MelvisionError(f"{root}: {level}")
     return tracks, empty, stray
 
 

@@ -63,6 +63,12 @@ def test_links_that_lead_back_end(tmp_path):
         (["genres/notes.txt"], "genres", "no audio file"),
         (["genres/blues/notes.txt"], "genres", "no audio file"),
         (["genres/a.wav", "genres/b.wav"], "genres", "2 audio files .* no genre folders"),
+        (
+            ["Data/genres_original/blues/a.wav", "Data/genres_original/jazz/b.wav", "Data/images_original/blues/a.png"],
+            "Data",
+            "Data/genres_original looks like the folder of genres; did you mean that",
+        ),
+        (["music/train/blues/a.wav", "music/val/blues/b.wav"], "music", "train and val .* python -m render .*train"),
         (["genres/blues/a.PNG", "genres/jazz/b.jpg"], "genres", "2 pictures and no audio.*python -m vision.split"),
     ],
 )

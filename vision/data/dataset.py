@@ -14,6 +14,7 @@ from torchvision.datasets import ImageFolder
 from render.cli import progress
 from render.errors import MelvisionError
 from render.formats import PICTURE_ENDINGS
+from render.levels import wrong_level
 from render.tracks import walk
 from vision.data.folders import what_instead
 from vision.data.images import load
@@ -41,7 +42,8 @@ class SpectrogramFolder(ImageFolder):
     Raises
     ------
     MelvisionError
-        When `root` is missing, holds no picture, or has a genre that is not in `classes`.
+        When `root` is missing, holds no picture, has a genre that is not in `classes`, or is not the folder of
+        genres but one above it.
     """
 
     def __init__(self, root: str | Path, classes: Sequence[str] | None = None, transform: Callable | None = None):
@@ -58,6 +60,11 @@ class SpectrogramFolder(ImageFolder):
         self.targets = [label for _, label in self.samples]
         if not self.samples:
             raise MelvisionError(f"{root}: no picture in it; {what_instead(root)}")
+        files: dict[str, list[Path]] = {name: [] for name in self.class_to_idx}
+        for path, label in self.samples:
+            files[self.classes[label]].append(Path(path))
+        if level := wrong_level(root, files, ""):
+            raise MelvisionError(f"{root}: {level}")
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
@@ -95,6 +102,10 @@ class SpectrogramFolder(ImageFolder):
             classes = list(self._classes)
             unknown = [name for name in genres if name not in classes]
             if unknown:
+                inside = {name: [path for path in walk(Path(directory, name)) if self._is_picture(str(path))]
+                          for name in genres}  # fmt: skip
+                if level := wrong_level(Path(directory), inside, ""):
+                    raise MelvisionError(f"{directory}: {level}")
                 raise MelvisionError(
                     f"{directory}: genres {', '.join(unknown)} are not among the model's {', '.join(classes)}; "
                     "take them out, or train anew"

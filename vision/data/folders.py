@@ -12,10 +12,24 @@ from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 
 def what_instead(root: str | Path) -> str:
     """Say what to do with a folder that has no pictures in genre folders: the second half of an error message."""
-    for _, _, names in os.walk(root):
-        if any(name.lower().endswith(AUDIO_ENDINGS) for name in names):
-            return f"it holds audio. Draw pictures of it first: python -m render {root}"
+    audio = any(path.suffix.lower() in AUDIO_ENDINGS for path in tracks.walk(root)) if Path(root).is_dir() else False
+    if audio:
+        try:
+            tracks.find_tracks(root)
+        except MelvisionError as error:  # render would refuse it, too: say why, and do not send anyone there
+            return f"it holds audio, but not as python -m render expects it: {error}"
+        return f"it holds audio. Draw pictures of it first: python -m render {root}"
+    stray = _stray_pictures(root)
+    if stray:
+        example = Path(root) / "blues" / stray[0]
+        return f"it holds {len(stray)} pictures but no genre folders; expected one folder a genre, such as {example}"
     return "expected <genre>/<track>.png"
+
+
+def _stray_pictures(root: str | Path) -> list[str]:
+    if not Path(root).is_dir():
+        return []
+    return sorted(name for name in os.listdir(root) if name.lower().endswith(PICTURE_ENDINGS) and name[0] != ".")
 
 
 ENDINGS = frozenset(PICTURE_ENDINGS + AUDIO_ENDINGS)

@@ -211,7 +211,9 @@ def _check_counts(images, rows, *, by_list):
     counts = Counter(genre for genre, _ in tracks)
     if len(counts) < 2:
         names = ", ".join(counts) or "none"
-        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two")
+        inside = {row.file.split("/")[1] for row in rows if row.file.count("/") > 1}
+        hint = f". Did you mean {images / names}? It holds {len(inside)} folders" if len(inside) > 1 else ""
+        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two{hint}")
     few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
     if few and not by_list:
         raise MelvisionError(

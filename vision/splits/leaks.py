@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from render.errors import MelvisionError
+from render.levels import SPLIT_NAMES
 from vision.splits.groups import look_up
 from vision.splits.keys import track_key
 
 if TYPE_CHECKING:  # it imports torch
     from vision.data.dataset import Pictures
-
-#: Names of the three folders that are recognised when people split by hand.
-FOLDER_NAMES = {"train": ("train", "training"), "dev": ("dev", "val", "valid", "validation"), "test": ("test",)}
 
 
 def find_splits(data: str | Path) -> dict[str, Path]:
@@ -32,7 +30,7 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     if not Path(data).is_dir():
         return {}
     folders = {path.name.lower(): path for path in sorted(Path(data).iterdir(), reverse=True) if path.is_dir()}
-    matches = {split: [folders[name] for name in names if name in folders] for split, names in FOLDER_NAMES.items()}
+    matches = {split: [folders[name] for name in names if name in folders] for split, names in SPLIT_NAMES.items()}
     return {split: paths[0] for split, paths in matches.items() if paths}
 
 

@@ -85,8 +85,8 @@ def _update(path: Path, images: str | Path | None, say: Callable[[str], None]) -
         raise MelvisionError(f"{path}: was made of {source}, not of {images}; choose another data folder")
     try:
         SpectrogramFolder(source)
-    except MelvisionError:
-        return DataFolder(path, notes=[f"{source} holds no pictures any more; training on {path} as it is"])
+    except MelvisionError as error:
+        return DataFolder(path, notes=[f"{error}; training on {path} as it is"])
     result = split_folder(source, path)
     joined = [row for row in result.new if not row.left_out]
     if joined:
