@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cli import command, progress
+from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError, ParameterError
 from vision.command_line import DEVICE_HELP, add_device_flag
 
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.quality.inspect import inspect_folder, write_groups
 
     report = inspect_folder(args.images, track_seconds=args.track_seconds, progress=progress)
+    unreadable = [file for finding in report.findings if finding.kind == "unreadable" for file in finding.files]
+    print_notes_and_failures(failures=unreadable)
     if args.predictions or args.model:
         from vision.inference.device import keep_freed_memory
         from vision.quality import label_issues

@@ -56,7 +56,9 @@ def _read_lists(args):
 
 
 def _check(data, groups):
-    leaks, problems = find_leaks(data, groups)
+    notes = []
+    leaks, problems = find_leaks(data, groups, notes=notes)
+    print_notes_and_failures(notes)
     for line in leaks + problems:
         print(line)
     print(f"{data}: {len(leaks)} leaks between " + ", ".join(find_splits(data)))

@@ -7,8 +7,11 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from render import __main__ as render
 from render.errors import MelvisionError
 from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
+from vision import check
+from vision.split import main
 from vision.splits.assign import SPLITS
 from vision.splits.folder import read_rows, split_folder
 from vision.splits.keys import track_key
@@ -229,3 +232,25 @@ def test_damaged_split_csv_is_refused(images, tmp_path):
             writer.writerows([rows[0] | change])
         with pytest.raises(MelvisionError, match="damaged"):
             split_folder(images, data)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_system_folders_and_vanished_folders_in_split_check_and_render(images, tmp_path, capsys):
+    for number, name in enumerate(["jazz/@eaDir/jazz.00001.png/THUMB.png", "$RECYCLE.BIN/x.png", "__MACOSX/y.png"]):
+        write_picture(images / name, spectrogram_of("jazz", 80 + number))
+    (images / "jazz" / "more").symlink_to(tmp_path / "gone")
+    (images / "jazz" / "lost.png").symlink_to(tmp_path / "gone.png")
+    data, failed = tmp_path / "data", f"failed: {images}/jazz/more: is a link to what is not there\n"
+    assert main([str(images), "-o", str(data)]) == 1
+    printed = capsys.readouterr()
+    assert "passed over 3 folders or files of systems and tools ($RECYCLE.BIN, @eaDir, __MACOSX)" in printed.err
+    assert failed in printed.err and "lost.png: cannot be read" in printed.err
+    assert len(splits_of(data)) == 30
+    assert check.main([str(images)]) == 1
+    printed = capsys.readouterr()
+    assert failed in printed.err and "passed over 3 folders" in printed.out
+    (data / "train" / "jazz" / "more").symlink_to(tmp_path / "gone")
+    assert main([str(data), "--check"]) == 1
+    (images / "jazz" / "a.wav").touch()
+    assert render.main([str(images), "-o", str(tmp_path / "out"), "-j", "1"]) == 1
+    assert failed in capsys.readouterr().err

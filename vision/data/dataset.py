@@ -15,7 +15,8 @@ from render.cli import progress
 from render.errors import MelvisionError
 from render.formats import PICTURE_ENDINGS
 from render.levels import wrong_level
-from render.tracks import walk
+from render.passed_over import PassedOver
+from render.tracks import list_root, walk
 from vision.data.folders import what_instead
 from vision.data.images import load
 from vision.data.pixel_store import PixelStore
@@ -38,6 +39,8 @@ class SpectrogramFolder(ImageFolder):
     ----------
     empty : list of str
         Genre folders with no picture in them.
+    passed : PassedOver
+        What was passed over, and the folders that could not be read.
 
     Raises
     ------
@@ -47,7 +50,7 @@ class SpectrogramFolder(ImageFolder):
     """
 
     def __init__(self, root: str | Path, classes: Sequence[str] | None = None, transform: Callable | None = None):
-        self._classes = classes
+        self._classes, self.passed = classes, PassedOver()
         root = Path(root)
         if not root.is_dir():
             problem = "it is a file" if root.exists() else "there is no such folder"
@@ -59,7 +62,8 @@ class SpectrogramFolder(ImageFolder):
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
-            raise MelvisionError(f"{root}: no picture in it; {what_instead(root)}")
+            why = self.passed.failures()[0] if self.passed.unreadable else what_instead(root)
+            raise MelvisionError(f"{root}: no picture in it; {why}")
         files: dict[str, list[Path]] = {name: [] for name in self.class_to_idx}
         for path, label in self.samples:
             files[self.classes[label]].append(Path(path))
@@ -68,8 +72,8 @@ class SpectrogramFolder(ImageFolder):
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
-    @staticmethod
     def make_dataset(
+        self,
         directory: str | Path,
         class_to_idx: dict[str, int],
         extensions: Any = None,
@@ -83,7 +87,7 @@ class SpectrogramFolder(ImageFolder):
         for name in real:
             # What is another genre's own folder stays that genre's, also where this one has a link to it.
             others = [other for other in real.values() if other != real[name]]
-            paths = map(str, walk(tops[name], above=[directory, *others]))
+            paths = map(str, walk(tops[name], above=[directory, *others], passed=self.passed))
             samples += [(path, class_to_idx[name]) for path in paths if is_valid_file is None or is_valid_file(path)]
         return samples
 
@@ -92,8 +96,8 @@ class SpectrogramFolder(ImageFolder):
         return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """Return the genres and their labels; hidden folders are none."""
-        genres = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        """Return the genres and their labels; hidden folders and those of systems are none."""
+        genres = [path.name for path in list_root(directory, self.passed)[0]]
         if not genres:
             raise MelvisionError(f"{directory}: no genre folder in it; {what_instead(directory)}")
         if self._classes is None:
@@ -213,6 +217,8 @@ def read_folder(
     labels = {label for _, label in kept}
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]
+    notes += folder.passed.notes(root)
+    problems += folder.passed.failures()
     problems += [
         f"{Path(root) / name}: no usable picture in this genre folder"
         for name, label in folder.class_to_idx.items()

@@ -12,6 +12,7 @@ from joblib import Parallel, delayed
 
 from render import atomic
 from render.formats import PICTURE_ENDINGS
+from render.tracks import list_root
 from vision.data.dataset import SpectrogramFolder
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
@@ -153,6 +154,17 @@ def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator
         )
         message += "balance the counts, or train with --class-weights and judge by macro F1"
         yield Finding("unbalanced", message, uneven)
+
+
+def _folder_findings(folder: SpectrogramFolder) -> Iterator[Finding]:
+    """Report folders that cannot be read, and what was passed over."""
+    failures = folder.passed.failures()
+    if failures:
+        yield Finding(
+            "unreadable", f"{plural(len(failures), 'folder')} cannot be read: what is in it is missing", failures
+        )
+    for note in folder.passed.notes(folder.root):
+        yield Finding("passed over", note, attention=False)
 
 
 def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
@@ -303,12 +315,12 @@ def inspect_folder(
     folder = SpectrogramFolder(root)
     pictures = _read_pictures(folder, track_seconds, jobs, progress)
     report = FolderReport(str(root), folder.classes, pictures, *_find_repetitions(pictures, progress))
+    report.findings += _folder_findings(folder)
     report.findings += _unusual_pictures(pictures)
     report.findings += _balance(folder.classes, pictures)
     report.findings += _drawing_styles(folder.classes, pictures)
     report.findings += _repetitions(report)
-    stray = [path.name for path in sorted(Path(root).iterdir()) if path.is_file()]
-    stray = [name for name in stray if name.lower().endswith(PICTURE_ENDINGS)]
+    stray = [path.name for path in list_root(root)[1] if path.suffix.lower() in PICTURE_ENDINGS]
     if stray:
         message = f"{plural(len(stray), 'picture')} outside a genre folder: not used"
         report.findings.append(Finding("stray", message, stray, attention=False))

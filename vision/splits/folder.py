@@ -12,6 +12,7 @@ from typing import Any
 from render import atomic
 from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
+from render.tracks import list_root
 from vision.data.csv_files import read_csv
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.keys import is_copy, track_key
@@ -230,13 +231,19 @@ def _scan(images, before):
     from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)
-    problems, rows, to_hash = [], [], []
+    rows, to_hash = [], []
+    problems = folder.passed.failures()
     notes = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
-    stray = [path for path in Path(images).iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
-    notes += [f"{path}: lies outside a genre folder; skipped" for path in sorted(stray)]
+    stray = [path for path in list_root(images)[1] if path.suffix.lower() in PICTURE_ENDINGS]
+    notes += [f"{path}: lies outside a genre folder; skipped" for path in stray]
+    notes += folder.passed.notes(images)
     for path, label in folder.samples:
         file = Path(path).relative_to(images).as_posix()
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:  # a link to what is not there, or deleted since it was listed
+            problems.append(f"{path}: cannot be read ({error.strerror})")
+            continue
         row = Row(file, folder.classes[label], track_key(file))
         row.size, row.mtime_ns, row.inode = status.st_size, status.st_mtime_ns, status.st_ino
         old = before.get(file)

@@ -65,7 +65,9 @@ def train_splits(data: str | Path) -> dict[str, Path]:
     return folders
 
 
-def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
+def find_leaks(
+    data: str | Path, groups: Mapping[str, str] | None = None, *, notes: list[str] | None = None
+) -> tuple[list[str], list[str]]:
     """Find pictures of one track, equal pictures and pictures of one group that are in two splits.
 
     Parameters
@@ -74,13 +76,15 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
         Holds train, dev and perhaps test folders.
     groups : dict, optional
         What `groups.read_groups` returned.
+    notes : list of str, optional
+        Takes what else the user should know of the folders.
 
     Returns
     -------
     leaks : list of str
         A line for each; empty when there is none.
     problems : list of str
-        Pictures that cannot be read.
+        Pictures and folders that cannot be read.
 
     Raises
     ------
@@ -93,9 +97,12 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
     folders = find_splits(data)
     if len(folders) < 2:
         raise MelvisionError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
-    samples = []
+    samples, problems = [], []
+    notes = [] if notes is None else notes
     for split, folder in folders.items():
         genres = SpectrogramFolder(folder)
+        problems += genres.passed.failures()
+        notes += genres.passed.notes(folder)
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
@@ -118,7 +125,7 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
                 reported.add(pair)
                 label = f" ({name})" if kind == "one group" else ""
                 leaks.append(f"leak: {kind}{label} in {' and '.join(sorted(first_by_split))}: {', '.join(pair)}")
-    return leaks, [problem for _, problem in hashes if problem]
+    return leaks, problems + [problem for _, problem in hashes if problem]
 
 
 def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
