@@ -45,7 +45,15 @@ def _is_media(name: str) -> bool:
 
 def _is_dead_link(path: str) -> bool:
     """Whether a link leads nowhere and may be one to a folder; a dead link to a file is reported where it is read."""
-    return not _FILE.search(path) and os.path.islink(path) and not os.path.exists(path)
+    if _FILE.search(path) or not os.path.islink(path):
+        return False
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a link to itself, as walks that end take it
+        pass
+    return False
 
 
 def _wanted(names: Iterable[str], is_system: Callable[[str], bool], passed: PassedOver) -> list[str]:
