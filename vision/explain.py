@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_intermixed_args(argv)
     from render.passed_over import PassedOver
     from vision.data.folders import find_files
+    from vision.data.genres import match_genre
     from vision.inference.device import keep_freed_memory
     from vision.inference.predictor import Predictor
 
@@ -74,8 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     passed = PassedOver()
     files = find_files(args.paths, passed)
     print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
-    if args.genre is not None and args.genre not in predictor.classes:
-        raise MelvisionError(f"--genre {args.genre}: the model knows {', '.join(predictor.classes)}")
+    if args.genre is not None:
+        genre = match_genre(args.genre, predictor.classes)
+        if genre is None:
+            raise MelvisionError(f"--genre {args.genre}: the model knows {', '.join(predictor.classes)}")
+        args.genre = genre
 
     # Takes long to import: after the checks.
     from vision.attribution.explain import explain_files, why_no_grad_cam, write_bands

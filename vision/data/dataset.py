@@ -18,6 +18,7 @@ from render.levels import wrong_level
 from render.passed_over import PassedOver
 from render.tracks import list_root, walk
 from vision.data.folders import what_instead
+from vision.data.genres import match_genre, similar_genres
 from vision.data.images import load
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
@@ -64,9 +65,9 @@ class SpectrogramFolder(ImageFolder):
         if not self.samples:
             why = self.passed.failures()[0] if self.passed.unreadable else what_instead(root)
             raise MelvisionError(f"{root}: no picture in it; {why}")
-        files: dict[str, list[Path]] = {name: [] for name in self.class_to_idx}
-        for path, label in self.samples:
-            files[self.classes[label]].append(Path(path))
+        files: dict[str, list[Path]] = {}
+        for path, _ in self.samples:
+            files.setdefault(Path(path).relative_to(root).parts[0], []).append(Path(path))
         if level := wrong_level(root, files, ""):
             raise MelvisionError(f"{root}: {level}")
         used = set(self.targets)
@@ -100,11 +101,10 @@ class SpectrogramFolder(ImageFolder):
         genres = [path.name for path in list_root(directory, self.passed)[0]]
         if not genres:
             raise MelvisionError(f"{directory}: no genre folder in it; {what_instead(directory)}")
-        if self._classes is None:
-            classes = genres
-        else:
-            classes = list(self._classes)
-            unknown = [name for name in genres if name not in classes]
+        classes, folders = list(self._classes or genres), {}
+        if self._classes is not None:
+            folders = {name: genre for name in genres if (genre := match_genre(name, classes)) is not None}
+            unknown = [name for name in genres if name not in folders]
             if unknown:
                 inside = {name: [path for path in walk(Path(directory, name)) if self._is_picture(str(path))]
                           for name in genres}  # fmt: skip
@@ -114,7 +114,11 @@ class SpectrogramFolder(ImageFolder):
                     f"{directory}: genres {', '.join(unknown)} are not among the model's {', '.join(classes)}; "
                     "take them out, or train anew"
                 )
-        return classes, {name: label for label, name in enumerate(classes)}
+        labels = {name: label for label, name in enumerate(classes)}
+        # A folder in another Unicode form than the class stands in its place.
+        aliases = {name: labels[genre] for name, genre in folders.items() if name != genre}
+        missing = {classes[label] for label in aliases.values()} - set(genres)
+        return classes, {name: label for name, label in labels.items() if name not in missing} | aliases
 
 
 def list_pictures(root: str | Path) -> list[str]:
@@ -218,6 +222,7 @@ def read_folder(
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]
     notes += folder.passed.notes(root)
+    notes += similar_genres(root, folder.classes) if classes is None else []
     problems += folder.passed.failures()
     problems += [
         f"{Path(root) / name}: no usable picture in this genre folder"

@@ -14,6 +14,7 @@ from render import atomic
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
 from vision.data.dataset import SpectrogramFolder
+from vision.data.genres import similar_genres
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
@@ -163,6 +164,8 @@ def _folder_findings(folder: SpectrogramFolder) -> Iterator[Finding]:
         yield Finding(
             "unreadable", f"{plural(len(failures), 'folder')} cannot be read: what is in it is missing", failures
         )
+    for note in similar_genres(folder.root, folder.classes):
+        yield Finding("similar genres", note)
     for note in folder.passed.notes(folder.root):
         yield Finding("passed over", note, attention=False)
 

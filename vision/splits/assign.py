@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from render.errors import MelvisionError
-from vision.splits.groups import connected_components, look_up
+from vision.splits.groups import connected_components, genre_forms, look_up
 from vision.splits.keys import is_copy
 
 SPLITS = ("train", "dev", "test")
@@ -232,7 +232,7 @@ def compare_names(rows: Sequence[Row], lists: Mapping[str, Mapping[str, bool]], 
         When no picture at all is on one of the lists: the names must be of another form.
     """
     notes = []
-    names = {row.track for row in rows} | {f"{row.genre.casefold()}/{row.track}" for row in rows}
+    names = {row.track for row in rows} | {f"{name}/{row.track}" for row in rows for name in genre_forms(row.genre)}
     for split, keys in lists.items():
         missing = sorted(set(keys) - names)
         if len(missing) == len(keys):

@@ -14,6 +14,7 @@ from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
 from vision.data.csv_files import read_csv
+from vision.data.genres import similar_genres
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.keys import is_copy, track_key
 from vision.splits.leaks import find_splits
@@ -236,7 +237,7 @@ def _scan(images, before):
     notes = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
     stray = [path for path in list_root(images)[1] if path.suffix.lower() in PICTURE_ENDINGS]
     notes += [f"{path}: lies outside a genre folder; skipped" for path in stray]
-    notes += folder.passed.notes(images)
+    notes += folder.passed.notes(images) + similar_genres(images, folder.classes)
     for path, label in folder.samples:
         file = Path(path).relative_to(images).as_posix()
         try:

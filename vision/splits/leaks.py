@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from render.errors import MelvisionError
 from render.levels import SPLIT_NAMES
+from vision.data.genres import similar_genres
 from vision.splits.groups import look_up
 from vision.splits.keys import track_key
 
@@ -98,12 +99,15 @@ def find_leaks(
     if len(folders) < 2:
         raise MelvisionError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
     samples, problems = [], []
+    names: set[str] = set()
     notes = [] if notes is None else notes
     for split, folder in folders.items():
         genres = SpectrogramFolder(folder)
         problems += genres.passed.failures()
         notes += genres.passed.notes(folder)
+        names |= set(genres.classes)
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
+    notes += similar_genres(data, names)
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
     kinds = ("the same track", "equal pictures", "one group")

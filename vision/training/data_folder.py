@@ -7,9 +7,10 @@ from pathlib import Path
 
 from render.errors import MelvisionError
 from vision.data.dataset import SpectrogramFolder
+from vision.data.genres import similar_genres
 from vision.reports.text_table import split_table
 from vision.splits.assign import SPLITS
-from vision.splits.folder import SPLIT_CSV, read_settings, split_folder
+from vision.splits.folder import SPLIT_CSV, SplitResult, read_settings, split_folder
 from vision.splits.leaks import find_leaks, find_splits, train_splits
 
 #: Leaks that are listed; their number is given in any case.
@@ -75,7 +76,7 @@ def prepare_data(
     result = split_folder(images, path)
     for line in split_table(result.counts()):
         say(line)
-    return DataFolder(path, result.problems, result.notes)
+    return DataFolder(path, result.problems, _notes(result, images))
 
 
 def _update(path: Path, images: str | Path | None, say: Callable[[str], None]) -> DataFolder:
@@ -92,7 +93,13 @@ def _update(path: Path, images: str | Path | None, say: Callable[[str], None]) -
     if joined:
         counts = ", ".join(f"{sum(row.split == split for row in joined)} {split}" for split in SPLITS)
         say(f"{len(joined)} pictures added to {source} since the last split joined: {counts}")
-    return DataFolder(path, result.problems, result.notes)
+    return DataFolder(path, result.problems, _notes(result, source))
+
+
+def _notes(result: SplitResult, images: str | Path) -> list[str]:
+    """The notes on a split, without the one that training repeats."""
+    repeated = similar_genres(images, {row.genre for row in result.rows})
+    return [note for note in result.notes if note not in repeated]
 
 
 def _check(path: Path, images: str | Path | None) -> DataFolder:
