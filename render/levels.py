@@ -8,7 +8,8 @@ from pathlib import Path
 SPLIT_NAMES = {"train": ("train", "training"), "dev": ("dev", "val", "valid", "validation"), "test": ("test",)}
 _ALL_SPLIT_NAMES = {name for names in SPLIT_NAMES.values() for name in (*names, "testing", "eval", "evaluation")}
 
-_GENRES = frozenset(
+#: Usual names of genres, without case and separators.
+GENRES = frozenset(
     "acoustic afrobeat alternative ambient anime axe bachata baroque bigbeat blackmetal bluegrass blues bolero"
     " bossanova brazilian breakbeat celtic chachacha chanson chillout choral christian classical classic comedy"
     " country cumbia dance dancehall deathmetal deephouse disco downtempo drumandbass drumnbass dnb dub dubstep"
@@ -35,7 +36,7 @@ def _plain(name: str) -> str:
 
 def _is_container_name(name: str) -> bool:
     words = re.findall(r"[^\W\d_]+\d?", name.casefold())
-    if not words or _plain(name) in _GENRES:
+    if not words or _plain(name) in GENRES:
         return False
     return bool(_CONTAINER_WORD.fullmatch(words[0])) or all(word in _CONTAINER_WORDS for word in words)
 
@@ -54,7 +55,7 @@ def _by_subfolder(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]] 
 def _look_like_genres(below: Mapping[str, Sequence[Path]]) -> bool:
     """Whether folders bear the names of genres, or their files the folder's and a number, as GTZAN's do."""
     named = sum(
-        _plain(name) in _GENRES
+        _plain(name) in GENRES
         or all(re.fullmatch(re.escape(_plain(name)) + r"\d+", _plain(path.stem)) for path in files)
         for name, files in below.items()
     )
@@ -68,7 +69,7 @@ def _splits_among(names: Sequence[str]) -> bool:
 
 def _folder_of_genres(folder: Path, files: Sequence[Path]) -> Path | None:
     """Return `folder`, or the one folder in it, if it is not a genre but looks like a folder of genres."""
-    if _plain(folder.name) in _GENRES:
+    if _plain(folder.name) in GENRES:
         return None
     below = _by_subfolder(folder, files)
     if not below:

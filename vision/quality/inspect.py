@@ -19,7 +19,7 @@ from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
 from vision.splits.groups import connected_components
-from vision.splits.keys import is_copy
+from vision.splits.keys import is_copy, possible_pieces
 
 if TYPE_CHECKING:
     from vision.quality.label_issues import LabelIssue
@@ -105,7 +105,7 @@ class FolderReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON-able dict."""
         infos = [
-            {name: value for name, value in vars(info).items() if name not in ("fingerprint", "pixels")}
+            {name: value for name, value in vars(info).items() if name not in ("fingerprint", "pixels", "pieces")}
             for info in self.pictures
         ]
         issues = []
@@ -287,7 +287,12 @@ def _find_repetitions(
 
 
 def inspect_folder(
-    root: str | Path, *, track_seconds: float = 30.0, jobs: int = -1, progress: Callable[..., Iterable] | None = None
+    root: str | Path,
+    *,
+    track_seconds: float = 30.0,
+    pieces: bool = False,
+    jobs: int = -1,
+    progress: Callable[..., Iterable] | None = None,
 ) -> FolderReport:
     """Inspect a folder of genre folders: balance, how pictures were drawn, unusable files, repeated recordings.
 
@@ -297,6 +302,8 @@ def inspect_folder(
         One folder a genre.
     track_seconds : float
         Length of track that pictures without melvision's text chunk are taken to span.
+    pieces : bool
+        Whether names that differ in a number at their end only are pieces of one track.
     jobs : int
         Decoding threads; -1 is one a core.
     progress : callable, optional
@@ -317,8 +324,13 @@ def inspect_folder(
     """
     folder = SpectrogramFolder(root)
     pictures = _read_pictures(folder, track_seconds, jobs, progress)
+    for info in pictures:
+        info.pieces = pieces
     report = FolderReport(str(root), folder.classes, pictures, *_find_repetitions(pictures, progress))
     report.findings += _folder_findings(folder)
+    if not pieces:
+        for note in possible_pieces(root, [(info.genre, info.file) for info in pictures]):
+            report.findings.append(Finding("pieces", note, attention=False))
     report.findings += _unusual_pictures(pictures)
     report.findings += _balance(folder.classes, pictures)
     report.findings += _drawing_styles(folder.classes, pictures)

@@ -9,7 +9,7 @@ from render.errors import MelvisionError
 from render.levels import SPLIT_NAMES
 from vision.data.genres import similar_genres
 from vision.splits.groups import look_up
-from vision.splits.keys import track_key
+from vision.splits.keys import possible_pieces, track_key
 
 if TYPE_CHECKING:  # it imports torch
     from vision.data.dataset import Pictures
@@ -67,7 +67,11 @@ def train_splits(data: str | Path) -> dict[str, Path]:
 
 
 def find_leaks(
-    data: str | Path, groups: Mapping[str, str] | None = None, *, notes: list[str] | None = None
+    data: str | Path,
+    groups: Mapping[str, str] | None = None,
+    *,
+    pieces: bool = False,
+    notes: list[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Find pictures of one track, equal pictures and pictures of one group that are in two splits.
 
@@ -77,6 +81,8 @@ def find_leaks(
         Holds train, dev and perhaps test folders.
     groups : dict, optional
         What `groups.read_groups` returned.
+    pieces : bool
+        Whether names that differ in a number at their end only are pieces of one track.
     notes : list of str, optional
         Takes what else the user should know of the folders.
 
@@ -108,16 +114,18 @@ def find_leaks(
         names |= set(genres.classes)
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
     notes += similar_genres(data, names)
+    if not pieces:
+        notes += possible_pieces(data, [(genre, path) for _, path, genre in samples])
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
     kinds = ("the same track", "equal pictures", "one group")
     members: dict[str, dict[object, list]] = {kind: defaultdict(list) for kind in kinds}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
-        track = track_key(path)
+        track = track_key(path, pieces=pieces)
         members["the same track"][genre, track].append((split, path))
         if pixels:
             members["equal pictures"][pixels].append((split, path))
-        group = look_up(groups or {}, genre, track)
+        group = look_up(groups or {}, genre, track_key(path))
         if group:
             members["one group"][group].append((split, path))
     leaks, reported = [], set()
