@@ -58,9 +58,9 @@ def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
     MelvisionError
         When ``split.csv`` of the run is missing or damaged.
     """
-    if not Path(run).exists():
-        raise MelvisionError(f"{run}: there is no such run; expected a run folder of vision.train")
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
+    if not Path(run).exists() and not (folder / SPLIT).exists():
+        raise MelvisionError(f"{run}: there is no such run; expected a run folder of vision.train")
     # All seeds are trained on the same split.
     path = next(iter(seed_files(folder, SPLIT)), folder / SPLIT)
     try:
