@@ -15,6 +15,7 @@ from render import atomic, audio, feature_picture, figure, png, spectrogram, wor
 from render.augment import change_audio, draw_change
 from render.cli import progress
 from render.errors import MelvisionError, ParameterError
+from render.passed_over import PassedOver
 from render.settings import Settings
 from render.tracks import Track, find_tracks, folder_notes
 
@@ -302,9 +303,9 @@ def draw_folder(
     Returns
     -------
     results : list of Result
-        One a track of the shard, in the order of the tracks.
+        One a track of the shard, in the order of the tracks; then a failure for each folder that cannot be read.
     notes : list of str
-        Genre folders without audio, and audio files outside a genre.
+        Genre folders without audio, audio files outside a genre, and what was passed over.
 
     Raises
     ------
@@ -318,8 +319,9 @@ def draw_folder(
         raise ParameterError("augment", augment, "from 0 to 1000 copies a track")
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
-    tracks, empty, stray = find_tracks(genres)
-    notes = folder_notes(genres, empty, stray)
+    passed = PassedOver()
+    tracks, empty, stray = find_tracks(genres, passed)
+    notes = folder_notes(genres, empty, stray) + passed.notes(genres)
     try:
         for genre in sorted({track.genre for track in tracks}):
             (Path(out) / genre).mkdir(parents=True, exist_ok=True)
@@ -347,4 +349,5 @@ def draw_folder(
         track = tasks[number][0]
         failed = isinstance(result, workers.TaskFailed)
         results[track] = Result(track, "failed", result.reason) if failed else result
-    return [results[track] for track in to_report], notes
+    unreadable = [Result(Track("", "", path), "failed", reason) for path, reason in passed.unreadable.items()]
+    return [results[track] for track in to_report] + unreadable, notes

@@ -24,6 +24,7 @@ from render import atomic, workers
 from render.audio import AudioError, content_hash, decode
 from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError, ParameterError
+from render.passed_over import PassedOver
 from render.tracks import Track, find_tracks, folder_notes
 
 SPREAD = "chroma_stft rms spectral_centroid spectral_bandwidth rolloff zero_crossing_rate harmony perceptr".split()
@@ -305,8 +306,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("segment", args.segment, f"seconds, at least {N_FFT / args.sr:.3f}")
     out = args.out or f"features_{length:g}_sec.csv"
     start = time.monotonic()
-    tracks, empty, stray = find_tracks(args.genres)
-    print_notes_and_failures(folder_notes(args.genres, empty, stray))
+    passed = PassedOver()
+    tracks, empty, stray = find_tracks(args.genres, passed)
+    print_notes_and_failures(folder_notes(args.genres, empty, stray) + passed.notes(args.genres), passed.failures())
     made = {"sr": args.sr, "segment": args.segment, "librosa": importlib.metadata.version("librosa")}
     try:
         results = measure_folder(tracks, args.genres, out, made, jobs=args.jobs, force=args.force)
@@ -319,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     n = Counter(status for status, _ in results)
     counts = f"{n['measured']} measured, {n['fresh']} fresh already, {n['failed']} failed"
     print(f"{len(tracks)} tracks: {counts} in {time.monotonic() - start:.1f} s -> {out}")
-    return 1 if n["failed"] else 0
+    return 1 if n["failed"] or passed.unreadable else 0
 
 
 if __name__ == "__main__":

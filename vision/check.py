@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cli import command, progress
+from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError, ParameterError
 from vision.command_line import DEVICE_HELP, add_device_flag
 
@@ -24,6 +24,9 @@ def get_parser() -> argparse.ArgumentParser:
         epilog="example: python -m vision.check images_original --html health.html --groups near.csv",
     )
     parser.add_argument("images", help="pictures folder: images_original/<genre>/<track>.png")
+    parser.add_argument(
+        "--pieces", action="store_true", help="song_0 and song_1 are pieces of one track, see vision.split"
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--html", metavar="FILE", help="also write a page that shows the pictures concerned")
     group.add_argument("--groups", metavar="CSV", help="also write which tracks are one recording, for vision.split")
@@ -49,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise MelvisionError(f"--device {args.device}: is for --model, which is not given")
     from vision.quality.inspect import inspect_folder, write_groups
 
-    report = inspect_folder(args.images, track_seconds=args.track_seconds, progress=progress)
+    report = inspect_folder(args.images, track_seconds=args.track_seconds, pieces=args.pieces, progress=progress)
+    unreadable = [file for finding in report.findings if finding.kind == "unreadable" for file in finding.files]
+    print_notes_and_failures(failures=unreadable)
     if args.predictions or args.model:
         from vision.inference.device import keep_freed_memory
         from vision.quality import label_issues

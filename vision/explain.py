@@ -63,16 +63,23 @@ def _print_track(track, classes):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a file could not be used."""
     args = get_parser().parse_intermixed_args(argv)
+    from render.passed_over import PassedOver
     from vision.data.folders import find_files
+    from vision.data.genres import match_genre
     from vision.inference.device import keep_freed_memory
     from vision.inference.predictor import Predictor
 
     keep_freed_memory()
     axis = _parse_axis(args)
     predictor = Predictor(args.run, args.device)
-    files = find_files(args.paths)
-    if args.genre is not None and args.genre not in predictor.classes:
-        raise MelvisionError(f"--genre {args.genre}: the model knows {', '.join(predictor.classes)}")
+    passed = PassedOver()
+    files = find_files(args.paths, passed)
+    print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
+    if args.genre is not None:
+        genre = match_genre(args.genre, predictor.classes)
+        if genre is None:
+            raise MelvisionError(f"--genre {args.genre}: the model knows {', '.join(predictor.classes)}")
+        args.genre = genre
 
     # Takes long to import: after the checks.
     from vision.attribution.explain import explain_files, why_no_grad_cam, write_bands
@@ -96,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         genres = write_bands(args.out, explained, predictor.classes, genre=args.genre)
         names = os.path.join(args.out, "bands.png")
         print(f"bands of {len(genres)} genres, {len(explained)} tracks -> {one_line(names)}, bands.csv")
-    return 1 if len(explained) < len(files) else 0
+    return 1 if passed.unreadable or len(explained) < len(files) else 0
 
 
 if __name__ == "__main__":

@@ -64,12 +64,15 @@ def _check(args):
 
 
 def _predict_files(args):
+    from render.passed_over import PassedOver
     from vision.data.folders import find_files
     from vision.inference import output
     from vision.inference.predictor import Predictor
 
     predictor = Predictor(args.run, args.device)
-    files = find_files(args.paths)
+    passed = PassedOver()
+    files = find_files(args.paths, passed)
+    print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
     if args.learn_margins:
         predictor.learn_margins(files)
     if args.timeline:
@@ -90,7 +93,7 @@ def _predict_files(args):
     predictions = [prediction for prediction, _ in results]
     if args.csv:
         output.write_predictions(args.csv, predictions, predictor.classes)
-    return 1 if any(prediction.error for prediction in predictions) else 0
+    return 1 if passed.unreadable or any(prediction.error for prediction in predictions) else 0
 
 
 def _watch(args):

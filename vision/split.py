@@ -30,6 +30,8 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--groups", metavar="CSV", action="append",
                        help="tracks that must be in one split, say by artist: lines of track,group, or Sturm's index "
                        "of GTZAN; may be given several times")  # fmt: skip
+    group.add_argument("--pieces", action="store_true", help="names that differ only in a number at the end, such as "
+                       "song_0 and song_1, are pieces of one track")  # fmt: skip
     group = parser.add_argument_group("published split", "text files with one track a line")
     for split in SPLITS:
         group.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks of {split}")
@@ -55,8 +57,10 @@ def _read_lists(args):
     return lists
 
 
-def _check(data, groups):
-    leaks, problems = find_leaks(data, groups)
+def _check(data, groups, pieces):
+    notes = []
+    leaks, problems = find_leaks(data, groups, pieces=pieces, notes=notes)
+    print_notes_and_failures(notes)
     for line in leaks + problems:
         print(line)
     print(f"{data}: {len(leaks)} leaks between " + ", ".join(find_splits(data)))
@@ -69,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     groups = merge_groups(map(read_groups, args.groups)) if args.groups else None
     if args.check:
-        return _check(args.images, groups)
+        return _check(args.images, groups, args.pieces)
     ratios = _parse_ratios(args.ratios) if args.ratios else None
     result = split_folder(
-        args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups
-    )
+        args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups,
+        pieces=args.pieces or None,
+    )  # fmt: skip
     print_notes_and_failures(result.notes, result.problems)
     print("\n".join(split_table(result.counts())))
     print(f"{len(result.rows)} pictures ({len(result.new)} new) -> {args.out}")

@@ -28,6 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
     first = groups[FIRST].add_argument
     first("--data", metavar="DIR", help="data folder (default: data, made from --images if it does not exist)")
     first("--images", metavar="DIR", help="pictures to split first (default: images_original)")
+    first("--pieces", action="store_true", help="when splitting: song_0 and song_1 are pieces of one track")
     first("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     first("--resume", metavar="DIR", help="continue the interrupted run in DIR with its settings")
     first("--seeds", metavar="0,1,2", help="train once per seed; report the spread and the mean of the models")
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             if out:
                 require_new(out)
-            data = distributed.once(lambda: prepare_data(args.data, args.images, progress=show_progress))
+            split = {"pieces": args.pieces, "progress": show_progress}
+            data = distributed.once(lambda: prepare_data(args.data, args.images, **split))
             if distributed.is_first:
                 print_notes_and_failures(data.notes, data.problems)
             config.data, problems = str(data.path), data.problems

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from render.errors import MelvisionError
+from render.passed_over import PassedOver
 from render.tracks import find_tracks
 
 
@@ -63,6 +64,12 @@ def test_links_that_lead_back_end(tmp_path):
         (["genres/notes.txt"], "genres", "no audio file"),
         (["genres/blues/notes.txt"], "genres", "no audio file"),
         (["genres/a.wav", "genres/b.wav"], "genres", "2 audio files .* no genre folders"),
+        (
+            ["Data/genres_original/blues/a.wav", "Data/genres_original/jazz/b.wav", "Data/images_original/blues/a.png"],
+            "Data",
+            "Data/genres_original looks like the folder of genres; did you mean that",
+        ),
+        (["music/train/blues/a.wav", "music/val/blues/b.wav"], "music", "train and val .* python -m render .*train"),
         (["genres/blues/a.PNG", "genres/jazz/b.jpg"], "genres", "2 pictures and no audio.*python -m vision.split"),
     ],
 )
@@ -72,3 +79,18 @@ def test_a_root_without_tracks_is_an_error_that_says_what_it_holds(tmp_path, nam
         find_tracks(tmp_path / root)
     assert str(tmp_path / root) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_system_folders_are_no_genres_and_vanished_folders_are_named(tmp_path):
+    names = ["rock/a.wav", "rock/@eaDir/a.wav", "$RECYCLE.BIN/S-1-5/b.wav", "System Volume Information/c.wav"]
+    names += ["jazz/d.wav", "jazz/._d.wav", "lost+found/e.wav", "__MACOSX/jazz/._d.wav", "found.000/f.wav"]
+    make_files(tmp_path, [*names, ".stfolder/x", "#recycle/jazz/old.wav"])
+    (tmp_path / "pop").symlink_to(tmp_path / "gone")
+    (tmp_path / "rock" / "album").symlink_to(tmp_path / "gone")
+    passed = PassedOver()
+    tracks, empty, stray = find_tracks(tmp_path, passed)
+    assert [(track.genre, track.track_id) for track in tracks] == [("jazz", "d"), ("rock", "a")]
+    assert (empty, stray) == ([], [])
+    assert passed.system.total() == 9 and passed.covers == 0
+    assert list(passed.unreadable) == [tmp_path / "pop", tmp_path / "rock" / "album"]

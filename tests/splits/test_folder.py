@@ -1,14 +1,18 @@
 """Nothing of a track, no equal pictures and no group is in two splits; assignments never change."""
 
 import csv
+import json
 import os
 from collections import Counter
 
 import pytest
 from PIL import Image
 
+from render import __main__ as render
 from render.errors import MelvisionError
 from tests.conftest import BANDS, spectrogram_of, write_picture, write_tree
+from vision import check
+from vision.split import main
 from vision.splits.assign import SPLITS
 from vision.splits.folder import read_rows, split_folder
 from vision.splits.keys import track_key
@@ -229,3 +233,95 @@ def test_damaged_split_csv_is_refused(images, tmp_path):
             writer.writerows([rows[0] | change])
         with pytest.raises(MelvisionError, match="damaged"):
             split_folder(images, data)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_system_folders_and_vanished_folders_in_split_check_and_render(images, tmp_path, capsys):
+    for number, name in enumerate(["jazz/@eaDir/jazz.00001.png/THUMB.png", "$RECYCLE.BIN/x.png", "__MACOSX/y.png"]):
+        write_picture(images / name, spectrogram_of("jazz", 80 + number))
+    (images / "jazz" / "more").symlink_to(tmp_path / "gone")
+    (images / "jazz" / "lost.png").symlink_to(tmp_path / "gone.png")
+    data, failed = tmp_path / "data", f"failed: {images}/jazz/more: is a link to what is not there\n"
+    assert main([str(images), "-o", str(data)]) == 1
+    printed = capsys.readouterr()
+    assert "passed over 3 folders or files of systems and tools ($RECYCLE.BIN, @eaDir, __MACOSX)" in printed.err
+    assert failed in printed.err and "lost.png: cannot be read" in printed.err
+    assert len(splits_of(data)) == 30
+    assert check.main([str(images)]) == 1
+    printed = capsys.readouterr()
+    assert failed in printed.err and "passed over 3 folders" in printed.out
+    (data / "train" / "jazz" / "more").symlink_to(tmp_path / "gone")
+    assert main([str(data), "--check"]) == 1
+    (images / "jazz" / "a.wav").touch()
+    assert render.main([str(images), "-o", str(tmp_path / "out"), "-j", "1"]) == 1
+    assert failed in capsys.readouterr().err
+
+
+def write_pieces(images, form, tracks=6, start=0):
+    for genre in BANDS:
+        for number in range(start, tracks):
+            for piece in range(2):
+                name = form.format(track="abcdefgh"[number], piece=piece, end=piece + 1)
+                write_picture(images / genre / f"{name}.png", spectrogram_of(genre, 100 * number + piece))
+
+
+def tracks_in_two_splits(data):
+    splits = {}
+    for file, split in splits_of(data).items():
+        genre, name = file.split("/")
+        splits.setdefault((genre, name[0]), set()).add(split)
+    return sum(len(names) > 1 for names in splits.values())
+
+
+def test_pieces_are_tied_or_brought_up_and_tied_by_the_flag(tmp_path, capsys):
+    write_pieces(tmp_path / "clear", "{track} {piece}of2")
+    assert main([str(tmp_path / "clear"), "-o", str(tmp_path / "clear data")]) == 0
+    assert "--pieces" not in capsys.readouterr().err
+    assert tracks_in_two_splits(tmp_path / "clear data") == 0
+    images, data = tmp_path / "images", tmp_path / "data"
+    write_pieces(images, "{track}_{piece}")
+    assert main([str(images), "-o", str(data)]) == 0
+    assert "36 of 36 names end in a bare number, such as a_0.png, a_1.png" in capsys.readouterr().err
+    assert tracks_in_two_splits(data) > 0
+    assert main([str(data), "--check"]) == 0 and "--pieces" in capsys.readouterr().err
+    assert main([str(data), "--check", "--pieces"]) == 1
+    check.main([str(images)])
+    assert "36 of 36 names" in capsys.readouterr().out
+    check.main([str(images), "--pieces"])
+    assert "36 of 36 names" not in capsys.readouterr().out
+    data = tmp_path / "tied"
+    assert main([str(images), "-o", str(data), "--pieces"]) == 0
+    assert tracks_in_two_splits(data) == 0 and "--pieces" not in capsys.readouterr().err
+    write_pieces(images, "{track}_{end}5", tracks=8)
+    assert main([str(images), "-o", str(data)]) == 0, "the flag is remembered"
+    assert tracks_in_two_splits(data) == 0
+    groups = {"a_0": "one", "b_1": "one"}
+    split_folder(
+        images, tmp_path / "grouped", pieces=True, groups={track_key(name): one for name, one in groups.items()}
+    )
+    where = splits_of(tmp_path / "grouped")
+    assert len({where[f"jazz/{name}.png"] for name in ("a_0", "a_1", "b_0", "b_1")}) == 1
+
+
+def test_a_split_of_an_earlier_version_stays_as_it_is(tmp_path):
+    """Keys were less good then: pieces of one track may be in two splits, and stay there."""
+    images, data = tmp_path / "images", tmp_path / "data"
+    write_pieces(images, "{track}_crop{piece}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vision.splits.folder.track_key", lambda name, pieces=False: name.split("/")[-1][:-4])
+        split_folder(images, data)
+    settings = json.loads((data / "split.json").read_text())
+    del settings["pieces"]
+    (data / "split.json").write_text(json.dumps(settings))
+    before, tables = splits_of(data), (data / "split.csv").read_text()
+    assert tracks_in_two_splits(data) > 0
+    result = split_folder(images, data)
+    assert (splits_of(data), (data / "split.csv").read_text(), result.problems) == (before, tables, [])
+    for genre in BANDS:
+        write_picture(images / genre / "a_crop7.png", spectrogram_of(genre, 7))
+    result = split_folder(images, data)
+    after = splits_of(data)
+    assert before.items() <= after.items() and result.problems == []
+    for genre in BANDS:
+        earlier = {before[f"{genre}/a_crop{piece}.png"] for piece in range(2)}
+        assert after[f"{genre}/a_crop7.png"] == max(earlier, key=SPLITS.index), "the most protected one"

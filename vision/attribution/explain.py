@@ -13,6 +13,7 @@ from render.settings import Settings
 from vision.attribution.grad_cam import feature_layer, grad_cam
 from vision.attribution.occlusion import NOISE_BITS, evidence, occlude, occlusion, saliency
 from vision.attribution.plots import Explanation, frequencies, plot_bands, plot_track, summarise, track_path
+from vision.data.genres import match_genre
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput
 from vision.inference.predictor import Predictor
@@ -119,7 +120,7 @@ def explain_files(
         track = ExplainedTrack(
             path,
             notes=_notes(predictor, read),
-            genre=folder if folder in classes else classes[predicted],
+            genre=match_genre(folder, classes) or classes[predicted],
             p=p,
             bands=evidence(p) - evidence(occluded[:, 0]),
             settings=read.settings,

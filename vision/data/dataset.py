@@ -14,8 +14,11 @@ from torchvision.datasets import ImageFolder
 from render.cli import progress
 from render.errors import MelvisionError
 from render.formats import PICTURE_ENDINGS
-from render.tracks import walk
+from render.levels import wrong_level
+from render.passed_over import PassedOver
+from render.tracks import list_root, walk
 from vision.data.folders import what_instead
+from vision.data.genres import match_genre, similar_genres
 from vision.data.images import load
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
@@ -37,15 +40,18 @@ class SpectrogramFolder(ImageFolder):
     ----------
     empty : list of str
         Genre folders with no picture in them.
+    passed : PassedOver
+        What was passed over, and the folders that could not be read.
 
     Raises
     ------
     MelvisionError
-        When `root` is missing, holds no picture, or has a genre that is not in `classes`.
+        When `root` is missing, holds no picture, has a genre that is not in `classes`, or is not the folder of
+        genres but one above it.
     """
 
     def __init__(self, root: str | Path, classes: Sequence[str] | None = None, transform: Callable | None = None):
-        self._classes = classes
+        self._classes, self.passed = classes, PassedOver()
         root = Path(root)
         if not root.is_dir():
             problem = "it is a file" if root.exists() else "there is no such folder"
@@ -57,12 +63,18 @@ class SpectrogramFolder(ImageFolder):
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
-            raise MelvisionError(f"{root}: no picture in it; {what_instead(root)}")
+            why = self.passed.failures()[0] if self.passed.unreadable else what_instead(root)
+            raise MelvisionError(f"{root}: no picture in it; {why}")
+        files: dict[str, list[Path]] = {}
+        for path, _ in self.samples:
+            files.setdefault(Path(path).relative_to(root).parts[0], []).append(Path(path))
+        if level := wrong_level(root, files, ""):
+            raise MelvisionError(f"{root}: {level}")
         used = set(self.targets)
         self.empty = [name for name, label in self.class_to_idx.items() if label not in used]
 
-    @staticmethod
     def make_dataset(
+        self,
         directory: str | Path,
         class_to_idx: dict[str, int],
         extensions: Any = None,
@@ -76,7 +88,7 @@ class SpectrogramFolder(ImageFolder):
         for name in real:
             # What is another genre's own folder stays that genre's, also where this one has a link to it.
             others = [other for other in real.values() if other != real[name]]
-            paths = map(str, walk(tops[name], above=[directory, *others]))
+            paths = map(str, walk(tops[name], above=[directory, *others], passed=self.passed))
             samples += [(path, class_to_idx[name]) for path in paths if is_valid_file is None or is_valid_file(path)]
         return samples
 
@@ -85,21 +97,28 @@ class SpectrogramFolder(ImageFolder):
         return path.lower().endswith(PICTURE_ENDINGS) and not any(part.startswith(".") for part in inside)
 
     def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """Return the genres and their labels; hidden folders are none."""
-        genres = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name[0] != ".")
+        """Return the genres and their labels; hidden folders and those of systems are none."""
+        genres = [path.name for path in list_root(directory, self.passed)[0]]
         if not genres:
             raise MelvisionError(f"{directory}: no genre folder in it; {what_instead(directory)}")
-        if self._classes is None:
-            classes = genres
-        else:
-            classes = list(self._classes)
-            unknown = [name for name in genres if name not in classes]
+        classes, folders = list(self._classes or genres), {}
+        if self._classes is not None:
+            folders = {name: genre for name in genres if (genre := match_genre(name, classes)) is not None}
+            unknown = [name for name in genres if name not in folders]
             if unknown:
+                inside = {name: [path for path in walk(Path(directory, name)) if self._is_picture(str(path))]
+                          for name in genres}  # fmt: skip
+                if level := wrong_level(Path(directory), inside, ""):
+                    raise MelvisionError(f"{directory}: {level}")
                 raise MelvisionError(
                     f"{directory}: genres {', '.join(unknown)} are not among the model's {', '.join(classes)}; "
                     "take them out, or train anew"
                 )
-        return classes, {name: label for label, name in enumerate(classes)}
+        labels = {name: label for label, name in enumerate(classes)}
+        # A folder in another Unicode form than the class stands in its place.
+        aliases = {name: labels[genre] for name, genre in folders.items() if name != genre}
+        missing = {classes[label] for label in aliases.values()} - set(genres)
+        return classes, {name: label for name, label in labels.items() if name not in missing} | aliases
 
 
 def list_pictures(root: str | Path) -> list[str]:
@@ -205,6 +224,9 @@ def read_folder(
     labels = {label for _, label in kept}
     empty = [Path(root) / name for name in folder.empty]
     notes = [f"{path}: no picture in this genre folder" for path in empty if path.is_dir()]
+    notes += folder.passed.notes(root)
+    notes += similar_genres(root, folder.classes) if classes is None else []
+    problems += folder.passed.failures()
     problems += [
         f"{Path(root) / name}: no usable picture in this genre folder"
         for name, label in folder.class_to_idx.items()

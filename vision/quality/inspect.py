@@ -12,12 +12,14 @@ from joblib import Parallel, delayed
 
 from render import atomic
 from render.formats import PICTURE_ENDINGS
+from render.tracks import list_root
 from vision.data.dataset import SpectrogramFolder
+from vision.data.genres import similar_genres
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
 from vision.splits.groups import connected_components
-from vision.splits.keys import is_copy
+from vision.splits.keys import is_copy, possible_pieces
 
 if TYPE_CHECKING:
     from vision.quality.label_issues import LabelIssue
@@ -103,7 +105,7 @@ class FolderReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a JSON-able dict."""
         infos = [
-            {name: value for name, value in vars(info).items() if name not in ("fingerprint", "pixels")}
+            {name: value for name, value in vars(info).items() if name not in ("fingerprint", "pixels", "pieces")}
             for info in self.pictures
         ]
         issues = []
@@ -153,6 +155,19 @@ def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator
         )
         message += "balance the counts, or train with --class-weights and judge by macro F1"
         yield Finding("unbalanced", message, uneven)
+
+
+def _folder_findings(folder: SpectrogramFolder) -> Iterator[Finding]:
+    """Report folders that cannot be read, and what was passed over."""
+    failures = folder.passed.failures()
+    if failures:
+        yield Finding(
+            "unreadable", f"{plural(len(failures), 'folder')} cannot be read: what is in it is missing", failures
+        )
+    for note in similar_genres(folder.root, folder.classes):
+        yield Finding("similar genres", note)
+    for note in folder.passed.notes(folder.root):
+        yield Finding("passed over", note, attention=False)
 
 
 def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
@@ -279,7 +294,12 @@ def _find_repetitions(
 
 
 def inspect_folder(
-    root: str | Path, *, track_seconds: float = 30.0, jobs: int = -1, progress: Callable[..., Iterable] | None = None
+    root: str | Path,
+    *,
+    track_seconds: float = 30.0,
+    pieces: bool = False,
+    jobs: int = -1,
+    progress: Callable[..., Iterable] | None = None,
 ) -> FolderReport:
     """Inspect a folder of genre folders: balance, how pictures were drawn, unusable files, repeated recordings.
 
@@ -289,6 +309,8 @@ def inspect_folder(
         One folder a genre.
     track_seconds : float
         Length of track that pictures without melvision's text chunk are taken to span.
+    pieces : bool
+        Whether names that differ in a number at their end only are pieces of one track.
     jobs : int
         Decoding threads; -1 is one a core.
     progress : callable, optional
@@ -309,13 +331,18 @@ def inspect_folder(
     """
     folder = SpectrogramFolder(root)
     pictures = _read_pictures(folder, track_seconds, jobs, progress)
+    for info in pictures:
+        info.pieces = pieces
     report = FolderReport(str(root), folder.classes, pictures, *_find_repetitions(pictures, progress))
+    report.findings += _folder_findings(folder)
+    if not pieces:
+        for note in possible_pieces(root, [(info.genre, info.file) for info in pictures]):
+            report.findings.append(Finding("pieces", note, attention=False))
     report.findings += _unusual_pictures(pictures)
     report.findings += _balance(folder.classes, pictures)
     report.findings += _drawing_styles(folder.classes, pictures)
     report.findings += _repetitions(report)
-    stray = [path.name for path in sorted(Path(root).iterdir()) if path.is_file()]
-    stray = [name for name in stray if name.lower().endswith(PICTURE_ENDINGS)]
+    stray = [path.name for path in list_root(root)[1] if path.suffix.lower() in PICTURE_ENDINGS]
     if stray:
         message = f"{plural(len(stray), 'picture')} outside a genre folder: not used"
         report.findings.append(Finding("stray", message, stray, attention=False))

@@ -49,6 +49,8 @@ class PictureInfo:
         `pixels.pixel_hash`.
     fingerprint : np.ndarray
         `similar.fingerprint`.
+    pieces : bool
+        As for `keys.track_key`.
     """
 
     file: str
@@ -64,11 +66,12 @@ class PictureInfo:
     silence: float = 0.0
     pixels: str = ""
     fingerprint: np.ndarray | None = None
+    pieces: bool = False
 
     @property
     def track(self) -> tuple[str, str]:
         """Genre and `groups.track_key`."""
-        return self.genre, track_key(self.file)
+        return self.genre, track_key(self.file, pieces=self.pieces)
 
 
 def _describe(image: Image.Image, content: Content) -> str:

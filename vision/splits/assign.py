@@ -24,8 +24,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from render.errors import MelvisionError
-from vision.splits.groups import connected_components, look_up
-from vision.splits.keys import is_copy
+from vision.splits.groups import Value, connected_components, genre_forms, look_up
+from vision.splits.keys import is_copy, track_key
 
 SPLITS = ("train", "dev", "test")
 
@@ -146,7 +146,7 @@ def assign_splits(
     first_of_group = connected_components(
         [(row.genre, row.track) for row in all_rows],
         [row.pixels or None for row in all_rows],
-        [look_up(groups, row.genre, row.track) for row in all_rows],
+        [_look_up_row(groups, row) for row in all_rows],
     )
     members = defaultdict(list)
     for first, row in zip(first_of_group, all_rows, strict=True):
@@ -155,7 +155,7 @@ def assign_splits(
         for row in group:
             row.group = all_rows[first].file
             if lists:
-                listed = [split for split, keys in lists.items() if look_up(keys, row.genre, row.track)]
+                listed = [split for split, keys in lists.items() if _look_up_row(keys, row)]
                 row.split = listed[-1] if listed else ""
         _leave_out_conflicts(group, by_list=bool(lists))
     if not lists:
@@ -168,6 +168,12 @@ def assign_splits(
             row.left_out = GENRE_WITHOUT_TRAIN
         if is_copy(row.file) and row.split in ("dev", "test") and not row.left_out:
             row.left_out = f"augmented copy of a {row.split} track"
+
+
+def _look_up_row(table: Mapping[str, Value], row: Row) -> Value | None:
+    """Look a picture up by its track, or by its own name where the track is of several pieces or an earlier version."""
+    value = look_up(table, row.genre, row.track)
+    return look_up(table, row.genre, track_key(row.file)) if value is None else value
 
 
 def _leave_out_conflicts(group: list[Row], *, by_list: bool) -> None:
@@ -232,7 +238,8 @@ def compare_names(rows: Sequence[Row], lists: Mapping[str, Mapping[str, bool]], 
         When no picture at all is on one of the lists: the names must be of another form.
     """
     notes = []
-    names = {row.track for row in rows} | {f"{row.genre.casefold()}/{row.track}" for row in rows}
+    pairs = {(row.genre, key) for row in rows for key in (row.track, track_key(row.file))}
+    names = {key for _, key in pairs} | {f"{name}/{key}" for genre, key in pairs for name in genre_forms(genre)}
     for split, keys in lists.items():
         missing = sorted(set(keys) - names)
         if len(missing) == len(keys):

@@ -12,15 +12,17 @@ from typing import Any
 from render import atomic
 from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
+from render.tracks import list_root
 from vision.data.csv_files import read_csv
+from vision.data.genres import similar_genres
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
-from vision.splits.keys import is_copy, track_key
+from vision.splits.keys import is_copy, possible_pieces, track_key
 from vision.splits.leaks import find_splits
 
 #: Files of a data folder: the assignments, and how they were made.
 SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
-DEFAULTS: dict[str, Any] = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}}
+DEFAULTS: dict[str, Any] = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}, "pieces": False}
 
 EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
@@ -96,8 +98,8 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     Returns
     -------
     settings : dict
-        ``images``, the pictures folder relative to `data`, and `split_folder`'s ``seed``, ``ratios``, ``lists`` and
-        ``groups``.
+        ``images``, the pictures folder relative to `data`, and `split_folder`'s ``seed``, ``ratios``, ``lists``,
+        ``groups`` and ``pieces``.
 
     Raises
     ------
@@ -107,7 +109,10 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     path = Path(data) / SPLIT_JSON
     try:
         settings = json.loads(path.read_text("utf-8"))
-        return {name: settings[name] for name in ("images", *DEFAULTS)}
+        # Splits of earlier versions do not say whether names are of pieces.
+        return {name: settings[name] for name in ("images", *DEFAULTS) if name != "pieces"} | {
+            "pieces": bool(settings.get("pieces", False))
+        }
     except (OSError, ValueError, KeyError, TypeError):
         raise MelvisionError(f"{path}: missing or damaged; split into another data folder") from None
 
@@ -120,12 +125,14 @@ def split_folder(
     ratios: Sequence[float] | None = None,
     lists: Mapping[str, Mapping[str, bool]] | None = None,
     groups: Mapping[str, str] | None = None,
+    pieces: bool | None = None,
 ) -> SplitResult:
     """Split a pictures folder, or bring an earlier split of it up to date.
 
     Assignments in ``split.csv`` never change; new pictures join the splits that are short of their genre. See
     `vision.splits.assign` for how splits are assigned. Arguments that are left out keep the value with which `data` was
-    made; a new folder gets seed 0, ratios 80/10/10, no lists and no groups.
+    made; a new folder gets seed 0, ratios 80/10/10, no lists and no groups, and numbers
+    at the end of names are those of tracks.
 
     Parameters
     ----------
@@ -141,6 +148,9 @@ def split_folder(
         For some of ``"train"``, ``"dev"`` and ``"test"``, what `groups.read_list` returned: a published split.
     groups : dict, optional
         What `groups.read_groups` returned: tracks that must stay together, say by artist.
+    pieces : bool, optional
+        Whether names that differ in a number at their end only, such as ``song_0`` and ``song_1``, are pieces of one
+        track.
 
     Returns
     -------
@@ -152,7 +162,7 @@ def split_folder(
         When there is too little to split, or `data` holds a split that was made in another way.
     """
     images, data = Path(images), Path(data)
-    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups}
+    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups, "pieces": pieces}
     given = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
         given["ratios"] = list(ratios)
@@ -164,6 +174,9 @@ def split_folder(
         _check_unchanged(images, data, saved, settings)
     _check_folders(images, data, new=not before)
     rows, problems, notes = _scan(images, before)
+    _set_tracks(rows, before, pieces=settings["pieces"])
+    if not settings["pieces"]:
+        notes += possible_pieces(images, [(row.genre, row.file) for row in rows])
     present = {row.file for row in rows}
     removed = [row for row in before.values() if row.file not in present]
     _check_counts(images, rows + removed, by_list=bool(settings["lists"]))
@@ -180,6 +193,24 @@ def split_folder(
     problems += [line for row in rows + removed if (line := removal(row))]
     notes += _write(images, data, rows, removed, settings)
     return SplitResult(rows, problems, notes, [row for row in rows if row.file not in before])
+
+
+def _set_tracks(rows, before, *, pieces):
+    """Fill in the track of every row.
+
+    Pictures of an earlier split keep the track that they had, so that none moves or is left out because keys have
+    become better; new ones join the track of such a picture, that in the most protected split. Where the user says
+    that names are of pieces, that holds for all.
+    """
+    tracks = {}
+    for row in sorted(before.values(), key=lambda row: SPLITS.index(row.split) if row.split else -1):
+        tracks[row.genre, track_key(row.file)] = row.track
+    for row in rows:
+        key = track_key(row.file, pieces=pieces)
+        if pieces:
+            row.track = key
+        else:
+            row.track = before[row.file].track if row.file in before else tracks.get((row.genre, key), key)
 
 
 def _check_ratios(ratios):
@@ -211,7 +242,9 @@ def _check_counts(images, rows, *, by_list):
     counts = Counter(genre for genre, _ in tracks)
     if len(counts) < 2:
         names = ", ".join(counts) or "none"
-        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two")
+        inside = {row.file.split("/")[1] for row in rows if row.file.count("/") > 1}
+        hint = f". Did you mean {images / names}? It holds {len(inside)} folders" if len(inside) > 1 else ""
+        raise MelvisionError(f"{images}: {len(counts)} genre only ({names}); expected at least two{hint}")
     few = [f"{genre} ({n})" for genre, n in counts.items() if n < 3]
     if few and not by_list:
         raise MelvisionError(
@@ -228,14 +261,20 @@ def _scan(images, before):
     from vision.data.survey import hash_pictures
 
     folder = SpectrogramFolder(images)
-    problems, rows, to_hash = [], [], []
+    rows, to_hash = [], []
+    problems = folder.passed.failures()
     notes = [f"{Path(images) / genre}: no picture in this genre folder" for genre in folder.empty]
-    stray = [path for path in Path(images).iterdir() if path.suffix.lower() in PICTURE_ENDINGS and path.is_file()]
-    notes += [f"{path}: lies outside a genre folder; skipped" for path in sorted(stray)]
+    stray = [path for path in list_root(images)[1] if path.suffix.lower() in PICTURE_ENDINGS]
+    notes += [f"{path}: lies outside a genre folder; skipped" for path in stray]
+    notes += folder.passed.notes(images) + similar_genres(images, folder.classes)
     for path, label in folder.samples:
         file = Path(path).relative_to(images).as_posix()
-        status = os.stat(path)
-        row = Row(file, folder.classes[label], track_key(file))
+        try:
+            status = os.stat(path)
+        except OSError as error:  # a link to what is not there, or deleted since it was listed
+            problems.append(f"{path}: cannot be read ({error.strerror})")
+            continue
+        row = Row(file, folder.classes[label], "")
         row.size, row.mtime_ns, row.inode = status.st_size, status.st_mtime_ns, status.st_ino
         old = before.get(file)
         if old and (old.size, old.mtime_ns, old.inode) == (row.size, row.mtime_ns, row.inode):

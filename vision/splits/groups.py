@@ -1,6 +1,7 @@
 """Which pictures belong together: published lists, groups files, and connected components."""
 
 import csv
+import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TypeVar
@@ -32,7 +33,16 @@ def look_up(table: Mapping[str, Value], genre: str, key: str) -> Value | None:
     value : object or None
         None where the track is not listed.
     """
-    return table.get(f"{genre.casefold()}/{key}", table.get(key))
+    for name in genre_forms(genre):
+        if f"{name}/{key}" in table:
+            return table[f"{name}/{key}"]
+    return table.get(key)
+
+
+def genre_forms(genre: str) -> list[str]:
+    """Return a genre's name in lower case, as it is and in both Unicode forms: lists come from other systems."""
+    name = genre.casefold()
+    return list(dict.fromkeys([name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]))
 
 
 def connected_components(*columns: Sequence[Hashable | None]) -> list[int]:

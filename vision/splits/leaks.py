@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from render.errors import MelvisionError
+from render.levels import SPLIT_NAMES
+from vision.data.genres import similar_genres
 from vision.splits.groups import look_up
-from vision.splits.keys import track_key
+from vision.splits.keys import possible_pieces, track_key
 
 if TYPE_CHECKING:  # it imports torch
     from vision.data.dataset import Pictures
-
-#: Names of the three folders that are recognised when people split by hand.
-FOLDER_NAMES = {"train": ("train", "training"), "dev": ("dev", "val", "valid", "validation"), "test": ("test",)}
 
 
 def find_splits(data: str | Path) -> dict[str, Path]:
@@ -32,7 +31,7 @@ def find_splits(data: str | Path) -> dict[str, Path]:
     if not Path(data).is_dir():
         return {}
     folders = {path.name.lower(): path for path in sorted(Path(data).iterdir(), reverse=True) if path.is_dir()}
-    matches = {split: [folders[name] for name in names if name in folders] for split, names in FOLDER_NAMES.items()}
+    matches = {split: [folders[name] for name in names if name in folders] for split, names in SPLIT_NAMES.items()}
     return {split: paths[0] for split, paths in matches.items() if paths}
 
 
@@ -67,7 +66,13 @@ def train_splits(data: str | Path) -> dict[str, Path]:
     return folders
 
 
-def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
+def find_leaks(
+    data: str | Path,
+    groups: Mapping[str, str] | None = None,
+    *,
+    pieces: bool = False,
+    notes: list[str] | None = None,
+) -> tuple[list[str], list[str]]:
     """Find pictures of one track, equal pictures and pictures of one group that are in two splits.
 
     Parameters
@@ -76,13 +81,17 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
         Holds train, dev and perhaps test folders.
     groups : dict, optional
         What `groups.read_groups` returned.
+    pieces : bool
+        Whether names that differ in a number at their end only are pieces of one track.
+    notes : list of str, optional
+        Takes what else the user should know of the folders.
 
     Returns
     -------
     leaks : list of str
         A line for each; empty when there is none.
     problems : list of str
-        Pictures that cannot be read.
+        Pictures and folders that cannot be read.
 
     Raises
     ------
@@ -95,20 +104,28 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
     folders = find_splits(data)
     if len(folders) < 2:
         raise MelvisionError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
-    samples = []
+    samples, problems = [], []
+    names: set[str] = set()
+    notes = [] if notes is None else notes
     for split, folder in folders.items():
         genres = SpectrogramFolder(folder)
+        problems += genres.passed.failures()
+        notes += genres.passed.notes(folder)
+        names |= set(genres.classes)
         samples += [(split, path, genres.classes[label]) for path, label in genres.samples]
+    notes += similar_genres(data, names)
+    if not pieces:
+        notes += possible_pieces(data, [(genre, path) for _, path, genre in samples])
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
     kinds = ("the same track", "equal pictures", "one group")
     members: dict[str, dict[object, list]] = {kind: defaultdict(list) for kind in kinds}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
-        track = track_key(path)
+        track = track_key(path, pieces=pieces)
         members["the same track"][genre, track].append((split, path))
         if pixels:
             members["equal pictures"][pixels].append((split, path))
-        group = look_up(groups or {}, genre, track)
+        group = look_up(groups or {}, genre, track_key(path))
         if group:
             members["one group"][group].append((split, path))
     leaks, reported = [], set()
@@ -120,7 +137,7 @@ def find_leaks(data: str | Path, groups: Mapping[str, str] | None = None) -> tup
                 reported.add(pair)
                 label = f" ({name})" if kind == "one group" else ""
                 leaks.append(f"leak: {kind}{label} in {' and '.join(sorted(first_by_split))}: {', '.join(pair)}")
-    return leaks, [problem for _, problem in hashes if problem]
+    return leaks, problems + [problem for _, problem in hashes if problem]
 
 
 def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from render.errors import MelvisionError
 from vision.data.dataset import SpectrogramFolder
+from vision.data.genres import similar_genres
 from vision.reports.text_table import split_table
 from vision.splits.assign import SPLITS
-from vision.splits.folder import SPLIT_CSV, read_settings, split_folder
+from vision.splits.folder import SPLIT_CSV, SplitResult, read_settings, split_folder
 from vision.splits.leaks import find_leaks, find_splits, train_splits
 
 #: Leaks that are listed; their number is given in any case.
@@ -39,6 +40,7 @@ def prepare_data(
     data: str | Path | None = None,
     images: str | Path | None = None,
     *,
+    pieces: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> DataFolder:
     """Make a data folder, or bring it up to date.
@@ -52,6 +54,8 @@ def prepare_data(
         The data folder. By default ``data``, split from `images` where it is not there.
     images : str or Path, optional
         The pictures folder; by default that of an earlier split, or ``images_original``.
+    pieces : bool
+        As for `split_folder`.
     progress : callable, optional
         Takes a line of text for the user, such as `print`. By default lines go to `logging`.
 
@@ -67,43 +71,50 @@ def prepare_data(
     say = progress or logging.getLogger(__name__).info
     path = Path(data or "data")
     if (path / SPLIT_CSV).exists():
-        return _update(path, images, say)
+        return _update(path, images, pieces, say)
     if data or find_splits(path):
-        return _check(path, images)
+        return _check(path, images, pieces)
     images = images or "images_original"
     say(f"no {path}/ yet: splitting {images} 80/10/10")
-    result = split_folder(images, path)
+    result = split_folder(images, path, pieces=pieces or None)
     for line in split_table(result.counts()):
         say(line)
-    return DataFolder(path, result.problems, result.notes)
+    return DataFolder(path, result.problems, _notes(result, images))
 
 
-def _update(path: Path, images: str | Path | None, say: Callable[[str], None]) -> DataFolder:
+def _update(path: Path, images: str | Path | None, pieces: bool, say: Callable[[str], None]) -> DataFolder:
     """Bring a folder that `split_folder` made up to date."""
     source = path / read_settings(path)["images"]
     if images and Path(images).resolve() != source.resolve():
         raise MelvisionError(f"{path}: was made of {source}, not of {images}; choose another data folder")
     try:
         SpectrogramFolder(source)
-    except MelvisionError:
-        return DataFolder(path, notes=[f"{source} holds no pictures any more; training on {path} as it is"])
-    result = split_folder(source, path)
+    except MelvisionError as error:
+        return DataFolder(path, notes=[f"{error}; training on {path} as it is"])
+    result = split_folder(source, path, pieces=pieces or None)
     joined = [row for row in result.new if not row.left_out]
     if joined:
         counts = ", ".join(f"{sum(row.split == split for row in joined)} {split}" for split in SPLITS)
         say(f"{len(joined)} pictures added to {source} since the last split joined: {counts}")
-    return DataFolder(path, result.problems, result.notes)
+    return DataFolder(path, result.problems, _notes(result, source))
 
 
-def _check(path: Path, images: str | Path | None) -> DataFolder:
+def _notes(result: SplitResult, images: str | Path) -> list[str]:
+    """The notes on a split, without the one that training repeats."""
+    repeated = similar_genres(images, {row.genre for row in result.rows})
+    return [note for note in result.notes if note not in repeated]
+
+
+def _check(path: Path, images: str | Path | None, pieces: bool) -> DataFolder:
     """Check a folder that was split by hand."""
     train_splits(path)
     if images:
         raise MelvisionError(
             f"{path}: was split by hand, so {images} cannot be added to it; choose another data folder"
         )
-    leaks, problems = find_leaks(path)
-    notes = leaks[:LISTED]
+    others: list[str] = []
+    leaks, problems = find_leaks(path, pieces=pieces, notes=others)
+    notes = leaks[:LISTED] + [note for note in others if "--pieces" in note]  # training repeats the others
     if leaks:
         warning = (
             f"{path} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so scores will"
