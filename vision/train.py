@@ -28,10 +28,11 @@ def get_parser() -> argparse.ArgumentParser:
     first = groups[FIRST].add_argument
     first("--data", metavar="DIR", help="data folder (default: data, made from --images if it does not exist)")
     first("--images", metavar="DIR", help="pictures to split first (default: images_original)")
-    first("--pieces", action="store_true", help="when splitting: song_0 and song_1 are pieces of one track")
     first("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     first("--resume", metavar="DIR", help="continue the interrupted run in DIR with its settings")
     first("--seeds", metavar="0,1,2", help="train once per seed; report the spread and the mean of the models")
+    pieces = "when splitting, take song_0 and song_1 for pieces of one track"
+    groups["data"].add_argument("--pieces", action="store_true", help=pieces)
     add_flags(groups)
     return parser
 

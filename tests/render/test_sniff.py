@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from render import audio, batch
+from render import audio, batch, png
 from render.audio import AudioError, decode
 from render.settings import Settings
 from render.sniff import declared_size, sniff
@@ -321,7 +321,7 @@ def test_the_note_is_on_the_result_and_kept_with_the_picture(tmp_path):
     (tmp_path / "jazz").mkdir()
     track = Track("jazz", "a", tmp_path / "jazz/a.ogg")
     track.path.write_bytes(data[: len(data) // 2])
-    settings, colours = Settings(), np.zeros((256, 3), np.uint8)
+    settings, colours = Settings(), png.palette("magma")
     for expected in "drawn", "fresh":
         result = batch.draw(track, tmp_path, settings, "magma", colours)
         assert result.status == expected
