@@ -294,6 +294,7 @@ def test_mistakes_are_melvision_errors_that_name_what_is_missing(tmp_path, monke
         call(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_library_prints_nothing_even_on_a_terminal(trained, pictures, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # where commands show a bar
     inspect_folder(trained / "images")

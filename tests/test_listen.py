@@ -60,6 +60,7 @@ def fake(tmp_path, monkeypatch):
     sys.modules.pop("sounddevice", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [[], ["--input", "usb"], ["--input", "7", "--json"]])
 def test_predictions_for_the_microphone(trained, fake, capsys, flags):
     fake(FAKE)

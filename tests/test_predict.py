@@ -101,6 +101,7 @@ def test_ours_in_any_colormap_are_what_audio_is(tmp_path, trained, cmap):
     assert torch.equal(seen, heard)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", ["0", "1"])
 def test_a_long_song_keeps_its_time_scale(trained, tmp_path, window):
     """Neither a longer song nor a shorter one is squeezed to the length of the train tracks."""
@@ -167,6 +168,7 @@ def test_a_missing_run_is_reported_before_anything_is_waited_for(tmp_path, capsy
     assert "no such checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @needs_data
 def test_real_audio_and_real_pictures_agree(tmp_path):
     """Tracks that exist as audio and as another program's picture: levels agree after our stretching."""
@@ -197,6 +199,7 @@ def medley(tmp_path_factory):
     return write_picture(tmp_path_factory.mktemp("medley") / "medley.png", S_db)
 
 
+@pytest.mark.slow
 def test_timeline_on_the_command_line(trained, medley, tmp_path, capsys):
     other = tmp_path / "other" / "medley.png"
     other.parent.mkdir()

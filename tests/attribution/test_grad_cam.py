@@ -51,6 +51,7 @@ def test_grad_cam_is_the_formula_of_the_paper():
     assert np.allclose(grad_cam([built], x, 2), expected / expected.max(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_transformer_has_no_feature_maps():
     built = create_model(3, name="vit_b_32", channels=1, size=224, mean=[0.4], std=[0.2], dropout=0.0, texture=0)
     with pytest.raises(ValueError, match="no convolutional network"):

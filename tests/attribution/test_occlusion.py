@@ -53,6 +53,7 @@ def test_saliency_is_highest_in_the_planted_band(model, tmp_path, genre):
     assert low - 8 <= row <= low + 24
 
 
+@pytest.mark.slow
 def test_occlusion_finds_a_burst_by_band_and_by_time(bursts):
     predictor, tracks = bursts
     for x, label, low, start in tracks:
@@ -69,6 +70,7 @@ def share_inside(heat, low, start):
     return inside.sum() / heat.sum() / (inside.size / heat.size)
 
 
+@pytest.mark.slow
 def test_heat_lies_in_the_burst(bursts):
     predictor, tracks = bursts
     for x, label, low, start in tracks:

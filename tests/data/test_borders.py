@@ -237,6 +237,7 @@ def test_match_channels():
     assert match_channels(colours, 1).shape == (1, 8, 8)
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     ("source", "boxes"),

@@ -242,6 +242,7 @@ def many_pages(path, count=30_000):
     path.write_bytes(b"II*\0" + struct.pack("<I", first) + bytes(4096) + pages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["tiff", "gif"])
 def test_many_frames_are_refused_without_reading_all(tmp_path, monkeypatch, ending):
     path = tmp_path / f"a.{ending}"

@@ -185,6 +185,7 @@ def by_exported(root, files, seen):
 PATHS = [by_evaluate, by_predict, by_library, by_check, by_explain, by_serve, by_watch, by_exported]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", PATHS, ids=lambda way: way.__name__)
 def test_every_path_gives_the_network_what_training_gave_it(read, seen, way):
     root, trained_on = read
@@ -204,6 +205,7 @@ def test_a_picture_is_read_alike_alone_and_in_any_folder(read, tmp_path):
         assert torch.equal(x, together[path.name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.4, 2.3, 40.0])
 def test_a_recording_its_picture_and_its_samples_are_one_input(read, tmp_path, seconds):
     from render.__main__ import main as render
@@ -257,6 +259,7 @@ def test_a_long_picture_of_a_whole_track_model_is_read_in_pieces_everywhere(tmp_
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags", [[], ["--recipe", "classic"], ["--window", "0"]], ids=["standard", "classic", "whole"]
 )

@@ -33,6 +33,7 @@ def fill(how):
     return kept, pages
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such count")
 def test_what_is_freed_is_filled_again_without_the_system():
     kept, pages = fill("keep")

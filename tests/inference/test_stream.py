@@ -123,6 +123,7 @@ def seconds_of(y, sr):
     return (y[at : at + sr, None] for at in range(0, len(y), sr))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2.0, None])
 @pytest.mark.parametrize("sr", [SR, 44100])
 def test_a_prediction_a_second_as_for_a_file(predictor, window, sr, monkeypatch):

@@ -55,6 +55,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in NAMES), ("crnn", 3), ("resnet18", 3)])
 def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     model = {**ARGUMENTS, "name": name, "mean": [0.4] * channels, "std": [0.2] * channels, "texture": 4}

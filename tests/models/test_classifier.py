@@ -25,6 +25,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texture", [0, 8])
 @pytest.mark.parametrize("name", NAMES)
 def test_logits_gradients_and_probabilities(name, texture):
@@ -58,6 +59,7 @@ def test_dropout_before_the_last_layer(name, dropout):
     assert found[-1] == dropout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texture", [0, 8])
 @pytest.mark.parametrize("name", list(MODELS))
 def test_overfits_eight_pictures(name, texture):
@@ -107,6 +109,7 @@ def test_the_refusals_refuse():
             pool(16)(torch.ones(1, 1, 32, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_that_apples_devices_lack(name):
     """A step of training with every augmentation, and scoring; but for drawing and the mean over windows."""

@@ -57,6 +57,7 @@ def test_what_cannot_be_built(downloads, arguments, message):
     assert arguments["name"] != "vit_b_16" or "size 224" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), REFUSED)
 def test_what_cannot_be_built_through_the_command_line(downloads, tmp_path, capsys, arguments, message):
     write_tree(tmp_path / "data" / "train", 2)

@@ -43,6 +43,7 @@ def windows_of(x):
     return to_pixels(x.cut(*zip(*windows, strict=True)), CPU), [number for number, _ in windows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_weight", [None, torch.tensor([0.5, 1.0, 3.0])])
 @pytest.mark.parametrize("axes", [5, 400])
 def test_it_is_scikit_learns_svm(axes, class_weight, monkeypatch):

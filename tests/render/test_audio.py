@@ -38,6 +38,7 @@ def check_like_librosa(path, sr=SR, **kwargs):
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sr", [22050, 44100])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(

@@ -325,6 +325,7 @@ def test_a_track_drawn_apart_is_drawn_or_blamed(tmp_path):
     assert "exit code 7" in lost.reason
 
 
+@pytest.mark.slow
 def test_a_track_that_kills_its_worker_costs_only_itself(tmp_path):
     paths = [put(tmp_path / f"g/{number:02}.wav", make_sound(seed=number)) for number in range(21)]
     paths[9] = PoisonPath(paths[9])

@@ -11,6 +11,7 @@ from render.spectrogram import mel_spectrogram
 from render.tracks import find_tracks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("genre", GENRES)
 def test_tracks_are_clean_repeatable_and_unlike_each_other(genre):
     tracks = [compose(genre, number, seconds=3.0) for number in range(3)]

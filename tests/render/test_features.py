@@ -113,6 +113,7 @@ def test_the_columns_are_kaggles():
     assert len(COLUMNS) == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "y, sr",
     [

@@ -189,6 +189,7 @@ def test_other_formats_from_a_pipe_are_read_whole(tmp_path, format):
     assert len(y) / SR == pytest.approx(4.0, abs=0.06)
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("codec", ["libvorbis", "libopus"])
 @pytest.mark.parametrize("second", [{}, {"sr": 24000}, {"channels": 1}], ids=str)
@@ -351,6 +352,7 @@ CONTENTS = {
 }
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.parametrize("own", CONTENTS)
 def test_content_decides_and_not_the_ending(tmp_path, own):

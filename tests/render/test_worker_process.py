@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals and sets limits as POSIX has them")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hang, reason",
     [

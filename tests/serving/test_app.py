@@ -473,6 +473,7 @@ def browser(chromium, served, tmp_path):
     assert chromium.get_log("browser") == []
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_dropped_picture_is_answered_and_looked_into(browser, tmp_path):
     path = write_picture(tmp_path / "<b onclick=x>&amp;.png", spectrogram_of("metal", 99, 300))
@@ -525,6 +526,7 @@ def test_a_long_song_shows_its_course(browser, tmp_path):
     assert browser.all("#detail audio")[0].is_displayed()
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("reads_webm", [pytest.param(True, marks=needs_ffmpeg), False])
 def test_a_recording_is_answered(browser, reads_webm):

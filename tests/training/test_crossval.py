@@ -183,6 +183,7 @@ def test_no_model_was_trained_on_what_it_is_scored_on(images, artists, tmp_path,
     assert all(sum(float(row[genre]) for genre in BANDS) == pytest.approx(1, abs=1e-3) for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "after", "left"),
     [(repeats, "run_fold", 1, 2), (loop, "write_state", 3, 2), (html, "write_page", 0, 0)],

@@ -205,6 +205,7 @@ def reading(arguments, folder, *hosts):
     return code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [[], [0, 0], [0, 1]])
 def test_each_picture_is_decoded_once_a_host(data, tmp_path, together, hosts):
     assert together(reading, flags(data, tmp_path / "run", 1), tmp_path, *hosts) == [0, 0], together.read(0, "err")
@@ -252,6 +253,7 @@ def train_small(path=None):
     return model.state_dict(), means
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(tmp_path, together):
     """The gradient is the mean over the whole batch, although one process has more of it than the other."""
     alone, (loss, accuracy) = train_small()

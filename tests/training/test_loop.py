@@ -76,6 +76,7 @@ def test_the_rate_of_each_step_is_the_schedules(whole):
     assert [row["lr"] for row in history_of(whole)] == expected, "to the last bit"
 
 
+@pytest.mark.slow
 def test_class_weights_make_rare_genres_count(tmp_path):
     """Of pictures that tell nothing, a model learns how frequent genres are; weighted, that all are as likely."""
     level = torch.full((24, 32, 32), 90, dtype=torch.uint8)
@@ -130,6 +131,7 @@ def test_the_kept_epoch_is_the_best_on_dev_and_scored_with_its_weights(misleadin
     assert scores["dev"]["loss"] < scores["dev_last"]["loss"]
 
 
+@pytest.mark.slow
 def test_shuffled_labels_are_learned_by_heart_but_say_nothing_of_dev(tmp_path):
     rng = np.random.default_rng(0)
     genres = ["a", "b", "c", "d"]
@@ -146,6 +148,7 @@ def test_shuffled_labels_are_learned_by_heart_but_say_nothing_of_dev(tmp_path):
     assert abs(scores["dev_last"]["accuracy"] * 100 - 25) < 4 * 4.33
 
 
+@pytest.mark.slow
 def test_the_texture_svm_is_evaluated_as_often_for_any_number_of_epochs(data, tmp_path, monkeypatch):
     """Its dev probabilities are computed once. And the command keeps freed memory from the start."""
     evaluated, kept, real = [], [], TextureSVM.forward

@@ -56,6 +56,7 @@ def test_their_mean_predicts(runs, capsys):
     assert metrics.score(y, np.array(together))["accuracy"] == summary["pooled"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on(runs, tmp_path, capsys, monkeypatch):
     from vision.training import run
 
@@ -92,6 +93,7 @@ def test_a_folder_in_which_none_is_done(runs, tmp_path, capsys):
     assert "no run in it is done" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_library_prints_nothing_and_returns_the_scores(runs, tmp_path, capfd):
     config = config_of(train.get_parser().parse_args(QUICK))
     config.data = str(runs / "data")

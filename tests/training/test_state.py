@@ -44,6 +44,7 @@ def damage_by_a_bit(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [damage_by_cutting, damage_by_emptying, damage_by_a_bit])
 def test_a_damaged_state_is_reported_and_the_one_before_it_used(data, whole, tmp_path, monkeypatch, capsys, damage):
     out = tmp_path / "run"
@@ -87,6 +88,7 @@ def test_the_good_state_outlives_the_damaged_one(data, whole, tmp_path, monkeypa
     assert same_runs(whole, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
@@ -144,6 +146,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [[], ["--threads", "2"]])
 def test_a_resumed_run_computes_on_as_many_threads(data, tmp_path, monkeypatch, capsys, threads, given):
     """Whether they were asked for or torch's own choice, which another machine or day may make differently."""
