@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 
 from render.errors import MelvisionError
 from tests.conftest import BANDS, read_pictures, spectrogram_of, write_picture, write_tree
+from tests.training.runs import interrupt
 from vision import crossval
 from vision.reports import html
 from vision.splits.folds import make_folds, select_pictures
@@ -192,22 +193,15 @@ def test_no_model_was_trained_on_what_it_is_scored_on(images, artists, tmp_path,
 def test_an_interrupted_one_goes_on(images, artists, whole, tmp_path, monkeypatch, owner, name, after, left):
     out = tmp_path / "out"
     more = ["--folds", "3", "--groups", str(artists)]
-    real, calls = getattr(owner, name), []
-
-    def stop(*args, **how):
-        calls.append(name)
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return real(*args, **how)
+    calls = []
 
     def spy(*args, real=learn, **how):
         calls.append(args[4].out)
         return real(*args, **how)
 
-    monkeypatch.setattr(owner, name, stop)
+    interrupt(monkeypatch, owner, name, after)
     assert run(images, out, *more) == 130
     monkeypatch.undo()
-    calls.clear()
     monkeypatch.setattr(repeats, "learn", spy)
     assert run(images, out, *more) == 0
     assert len(calls) == left, "finished folds are not done again"
