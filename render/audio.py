@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -22,6 +22,14 @@ from render.formats import FFMPEG_ENDINGS, FFMPEG_FORMATS
 
 #: Samples decoded at a time, over all channels (4 MiB as float32).
 BLOCK_SAMPLES = 1 << 20
+
+#: A signal that never exceeds this holds nothing: -80 dB below full scale, three steps of 16-bit samples. What a codec
+#: or dither leaves of silence is below it.
+SILENT_PEAK = 1e-4
+
+#: Channels whose mean holds less than this share of their power cancel each other: two with a correlation below -0.9.
+#: Unrelated channels keep a half. A codec's noise, unlike in both, may be a hundredth.
+CANCELLED = 0.05
 
 
 def content_hash(path: str | Path) -> str:
@@ -142,6 +150,97 @@ def _ffmpeg_messages(errors: BinaryIO) -> tuple[list[str], float | None, bool]:
     return complaints or plain, seconds[0] if seconds else None, video
 
 
+#: Arguments that make ffmpeg write floats behind the header of an AU file.
+_AS_FLOATS = ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+
+
+def _read_au_header(stdout: IO[bytes]) -> tuple[int, int] | None:
+    """Return the sampling rate and the number of channels; None where ffmpeg wrote no header."""
+    # Magic number, offset of the data, its length, encoding, sampling rate, channels.
+    head = stdout.read(24)
+    if len(head) < 24 or head[:4] != b".snd":
+        return None
+    data_offset, _, _, sr, channels = struct.unpack(">5I", head[4:])
+    stdout.read(data_offset - 24)
+    return sr, channels
+
+
+def _floats(stdout: IO[bytes], size: int, channels: int) -> Iterator[np.ndarray]:
+    """Yield what ffmpeg writes behind that header: blocks (n, channels) of `size` bytes."""
+    while data := stdout.read(size):
+        usable = len(data) - len(data) % (4 * channels)
+        yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
+
+
+def decode_stream(file: BinaryIO, head: bytes, kind: str) -> tuple[int, Iterator[np.ndarray]]:
+    """Decode a stream of a container format with the ffmpeg program, while it arrives.
+
+    Parameters
+    ----------
+    file : binary file
+        Read in order, without seeking.
+    head : bytes
+        What was read from it already.
+    kind : str
+        ffmpeg's name of the format, from `sniff.stream_format`.
+
+    Returns
+    -------
+    sr : int, in Hz
+        Sampling rate.
+    blocks : iterator of np.ndarray, shape (n, channels), float32
+        Of one second; the last may be shorter.
+
+    Raises
+    ------
+    AudioError
+        When ffmpeg is missing or cannot decode it; the message says why, without the stream's name.
+    """
+    if shutil.which("ffmpeg") is None:
+        raise AudioError(f"is {kind}, which needs the ffmpeg program; install it, or send WAV")
+    call = ["ffmpeg", "-hide_banner", "-nostats", "-v", "level+error", "-protocol_whitelist", "pipe"]
+    call += ["-f", kind, "-i", "pipe:0", "-map", "0:a:0", *_AS_FLOATS]
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+    process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None and stdout is not None
+
+    def feed() -> None:
+        # What arrives is passed on at once; read() would wait for a full buffer.
+        read = getattr(file, "read1", file.read)
+        with contextlib.suppress(OSError, ValueError), stdin:  # ffmpeg may end before its input does
+            stdin.write(head)
+            while data := read(1 << 16):
+                stdin.write(data)
+                stdin.flush()
+
+    threading.Thread(target=feed, daemon=True).start()
+
+    def fail() -> NoReturn:
+        process.kill()
+        process.wait()
+        lines = _ffmpeg_messages(errors)[0]
+        raise AudioError(f"is {kind} and cannot be decoded (ffmpeg: {lines[-1] if lines else 'no audio in it'})")
+
+    header = _read_au_header(stdout)
+    if header is None:
+        fail()
+    sr, channels = header
+
+    def blocks() -> Iterator[np.ndarray]:
+        try:
+            yield from _floats(stdout, sr * channels * 4, channels)
+            if process.wait() != 0:
+                fail()
+        finally:
+            process.kill()
+            stdout.close()
+            process.wait()
+            errors.close()
+
+    return sr, blocks()
+
+
 def _ffmpeg_blocks(
     path: Path, offset: float, duration: float | None, content: sniff.Content, notes: list[str]
 ) -> tuple[int, Iterator[np.ndarray]]:
@@ -160,7 +259,7 @@ def _ffmpeg_blocks(
     call += [] if content.incomplete else part
     call += ["-i", f"file:{path}", "-map", "0:a:0"]
     call += part if content.incomplete else []
-    call += ["-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
+    call += _AS_FLOATS
     # Not a pipe: nobody reads it while decoding, and a full pipe would block ffmpeg for ever.
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
     process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
@@ -189,21 +288,18 @@ def _ffmpeg_blocks(
             line = complaints[-1].replace(f"file:{path}", "the file")
             notes.append(f"is damaged or cut off: parts may be missing (ffmpeg: {line})")
 
-    # The AU header: magic number, offset of the data, its length, encoding, sampling rate, channels.
-    head = stdout.read(24)
-    if len(head) < 24 or head[:4] != b".snd":
+    header = _read_au_header(stdout)
+    if header is None:
         fail()
-    data_offset, _, _, sr, channels = struct.unpack(">5I", head[4:])
-    stdout.read(data_offset - 24)
+    sr, channels = header
 
     def blocks() -> Iterator[np.ndarray]:
         n_bytes = 0
         try:
             size = max(1, BLOCK_SAMPLES // channels) * channels * 4
-            while data := stdout.read(size):
-                usable = len(data) - len(data) % (4 * channels)
-                n_bytes += usable
-                yield np.frombuffer(data[:usable], ">f4").astype(np.float32).reshape(-1, channels)
+            for block in _floats(stdout, size, channels):
+                n_bytes += block.nbytes
+                yield block
             if process.wait() != 0:
                 fail()
             if n_bytes:
@@ -259,6 +355,7 @@ def decode(
     offset: float = 0.0,
     duration: float | None = None,
     notes: list[str] | None = None,
+    highest: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Decode one file to mono at `sr`, piece by piece, so that long files fit in memory.
 
@@ -275,6 +372,8 @@ def decode(
         The part to decode; a `duration` of None is up to the end.
     notes : list of str, optional
         Gets a line for each thing that a listener should know, such as damage, until the last piece is yielded.
+    highest : float, in Hz, optional
+        The highest frequency that matters: a note says where the file's sampling rate does not reach it.
 
     Yields
     ------
@@ -286,19 +385,59 @@ def decode(
     AudioError
         When the file is missing, empty, truncated, cannot be decoded, or holds NaN or infinity.
     """
-    path = Path(path)
+    path, notes = Path(path), [] if notes is None else notes
     try:
         if path.stat().st_size == 0:
             raise AudioError("is empty (0 bytes)")
         _check_size(path)
-        source_sr, blocks = _open(path, offset, duration, [] if notes is None else notes)
+        source_sr, blocks = _open(path, offset, duration, notes)
     except OSError as error:
         raise AudioError(f"cannot be read ({error.strerror or error})") from None
-    yield from to_mono(blocks, source_sr, sr, offset=offset)
+    if highest and source_sr < 1.8 * highest:  # filters end a little below half the sampling rate
+        reach = f"holds nothing above {source_sr / 2000:g} kHz, because its sampling rate is {source_sr} Hz"
+        notes.append(f"{reach}; what is compared with it may reach {highest / 1000:g} kHz")
+    yield from to_mono(blocks, source_sr, sr, offset=offset, notes=notes)
 
 
-def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: float = 0.0) -> Iterator[np.ndarray]:
+def peak(y: np.ndarray) -> float:
+    """Return the largest magnitude of samples, (n,); 0 where there are none."""
+    # Two passes without a copy of them, as abs() would make.
+    return float(max(y.max(), -y.min())) if len(y) else 0.0
+
+
+class _Mixer:
+    """The mean of channels, or one of them where they have cancelled each other so far."""
+
+    def __init__(self, sr: int):
+        self._least = sr // 10  # too few samples tell nothing
+        self._power = np.zeros(1)
+        self._mixed = 0.0
+        self._n = self.n_cancelled = 0
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        if block.shape[1] == 1:
+            return block[:, 0]
+        y = block.mean(axis=1)
+        self._power = self._power + np.einsum("ij,ij->j", block, block)
+        self._mixed += float(y @ y)
+        self._n += len(y)
+        power = self._power
+        # Where a sample is NaN nothing is less than another: `to_mono` reports it.
+        if not (self._n >= self._least and self._mixed < CANCELLED * power.mean()):
+            return y
+        if not power.max() > self._n * SILENT_PEAK**2:
+            return y
+        self.n_cancelled += len(y)
+        # The first channel that is about as loud as the loudest.
+        return block[:, int((power > power.max() / 2).argmax())]
+
+
+def to_mono(
+    blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: float = 0.0, notes: list[str] | None = None
+) -> Iterator[np.ndarray]:
     """Average the channels and resample, block by block.
+
+    Where channels cancel each other, as with inverted phase, one of them is used in place of their mean.
 
     Parameters
     ----------
@@ -308,6 +447,8 @@ def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: fl
         Sampling rates of the blocks and of the result.
     offset : float, in seconds
         Where in the track the first block starts, for error messages.
+    notes : list of str, optional
+        Gets a line at the end where channels cancelled each other.
 
     Yields
     ------
@@ -326,9 +467,10 @@ def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: fl
         import soxr
 
         stream = soxr.ResampleStream(source_sr, sr, 1, dtype="float32", quality="HQ")
+    mix = _Mixer(source_sr)
     n_in = n_out = 0
     for block in blocks:
-        y = block.mean(axis=1) if block.shape[1] > 1 else block[:, 0]
+        y = mix(block)
         finite = np.isfinite(y)
         if not finite.all():
             raise AudioError(f"holds NaN or infinity, first at {(n_in + finite.argmin()) / source_sr + offset:.3f} s")
@@ -342,5 +484,8 @@ def to_mono(blocks: Iterable[np.ndarray], source_sr: int, sr: int, *, offset: fl
         n_missing = -(-n_in * sr // source_sr) - n_out
         piece = stream.resample_chunk(np.zeros(0, np.float32), last=True)[:n_missing]
         yield np.pad(piece, (0, n_missing - len(piece)))
+    if mix.n_cancelled and notes is not None:
+        part = "" if mix.n_cancelled == n_in else f" in {mix.n_cancelled / source_sr:.1f} of {n_in / source_sr:.1f} s"
+        notes.append(f"its channels cancel each other in mono{part} (inverted phase); one of them was used alone")
     if n_in == 0:
         raise AudioError("holds no samples" + (f" after the offset of {offset:g} s" if offset else ""))

@@ -5,7 +5,7 @@ import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def _same_settings(about: dict[str, Any], settings: Settings, cmap: str) -> bool
 
 
 def _notes(about: dict[str, Any]) -> str:
-    silent = ["is silent: the whole picture is at the lowest level"] if about.get("silent") else []
+    silent = ["is silent: it holds nothing above -80 dB below full scale"] if about.get("silent") else []
     return "; ".join(silent + about.get("notes", []))
 
 
@@ -159,7 +159,7 @@ def compute(
     values : np.ndarray, shape (n_rows, n_frames), float32
         Row 0 is the lowest.
     silent : bool
-        Whether the track is digital silence.
+        Whether the track holds no sound: it never exceeds `audio.SILENT_PEAK`, or no band has any power.
 
     Raises
     ------
@@ -167,8 +167,9 @@ def compute(
         When it cannot be decoded or drawn; the message says why, without the path.
     """
     pieces: Iterable[np.ndarray] = audio.decode(
-        path, sr=settings.sr, offset=settings.offset, duration=settings.duration, notes=notes
-    )
+        path, sr=settings.sr, offset=settings.offset, duration=settings.duration, notes=notes,
+        highest=settings.fmax or settings.sr / 2,
+    )  # fmt: skip
     if change:
         y = np.concatenate(list(pieces))
         pieces = [change_audio(y, sr=settings.sr, **change)]
@@ -195,11 +196,19 @@ def compute_pieces(pieces: Iterable[np.ndarray], settings: Settings) -> tuple[np
     AudioError
         As `compute`.
     """
+    peak = 0.0
+
+    def measure(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        nonlocal peak
+        for y in pieces:
+            peak = max(peak, audio.peak(y))
+            yield y
+
     if settings.kind == "features":
-        y = np.concatenate(list(pieces))
-        return feature_picture.feature_values(y, settings), not y.any()
-    S, _ = spectrogram.mel_power(pieces, settings)
-    silent = S.max() <= spectrogram.AMIN
+        y = np.concatenate(list(measure(pieces)))
+        return feature_picture.feature_values(y, settings), peak <= audio.SILENT_PEAK
+    S, _ = spectrogram.mel_power(measure(pieces), settings)
+    silent = peak <= audio.SILENT_PEAK or bool(S.max() <= spectrogram.AMIN)
     return spectrogram.power_to_db(S, ref=settings.ref, top_db=settings.top_db, overwrite=True), silent
 
 

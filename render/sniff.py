@@ -109,6 +109,35 @@ def sniff(path: str | Path) -> Content:
         return _look_into_mpeg(file, start, size, "mp3")
 
 
+def stream_format(head: bytes, *, raw: bool = False) -> str:
+    """Tell the container format of a stream by its first bytes.
+
+    Parameters
+    ----------
+    head : bytes
+        At least 12.
+    raw : bool
+        Whether it is said to hold raw samples. They may begin like an MPEG frame by chance, but hardly like the rest.
+
+    Returns
+    -------
+    format : str
+        ffmpeg's name of it; empty when it is none known here.
+    """
+    magic = _FFMPEG_MAGIC | _SNDFILE_MAGIC | {b"BW64": "wav", b"ID3": "mp3"}
+    for start, name in magic.items():
+        if head.startswith(start) and len(start) > 2:
+            return name
+    if head[4:8] in _MOV_BOXES:
+        return "mov"
+    if not raw and head[:1] == b"\xff" and len(head) > 1:
+        if head[1] & 0xF6 == 0xF0:  # layer 0 is of no MPEG audio but AAC's ADTS
+            return "aac"
+        if head[1] & 0xE0 == 0xE0 and _frame_size(head, 0):
+            return "mp3"
+    return ""
+
+
 def declared_size(path: str | Path) -> int | None:
     """Return the size in bytes that a file's own headers declare, or None if they do not.
 

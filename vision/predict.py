@@ -85,7 +85,7 @@ def _predict_files(args):
     width = max(len(str(file)) for file in files)
     for prediction, segments in results:
         print_notes_and_failures(*output.notes_and_failures(prediction))
-        if not (args.json or prediction.error):
+        if not args.json and (prediction.silent or not prediction.error):
             print(output.prediction_line(prediction, width=width))
             print("".join(f"{line}\n" for line in output.segment_lines(segments, predictor.classes)), end="")
     if args.json:
@@ -110,7 +110,7 @@ def _watch(args):
         print_notes_and_failures(*output.notes_and_failures(prediction))
         if args.json:
             print(json.dumps(output.prediction_dict(prediction)), flush=True)
-        elif not prediction.error:
+        elif prediction.silent or not prediction.error:
             print(output.prediction_line(prediction), flush=True)
 
 

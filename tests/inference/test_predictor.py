@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 import vision.inference.predictor
 from render import audio
 from render.audio import AudioError
 from render.errors import MelvisionError
 from tests.conftest import band_noise
+from vision.inference.output import prediction_dict, prediction_line
 from vision.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +172,16 @@ def test_ctrl_c_ends_prediction_between_files(trained):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and first in ("0\n", "1\n", "2\n")
     assert err == "interrupted; what was finished is kept\n"
+
+
+def test_silence_has_no_genre(predictor, tmp_path):
+    hiss = np.random.default_rng(0).integers(-1, 2, 4 * 22050) / 32768
+    for name, y in {"zeros.wav": np.zeros(4 * 22050), "hiss.wav": hiss, "offset.wav": np.full(88200, 2e-5)}.items():
+        soundfile.write(tmp_path / name, y, 22050, subtype="FLOAT")
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "white.png")
+    for path in sorted(tmp_path.glob("*.*")):
+        prediction = predictor.predict(path)
+        assert prediction.silent and prediction.genre is None and prediction.probabilities == {}, path
+        assert prediction_dict(prediction)["predicted"] is None
+        assert "silent" in prediction.error and "silent" in prediction_line(prediction)
+    assert predictor.predict(np.zeros(88200, np.float32), sr=22050).silent

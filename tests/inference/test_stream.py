@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -299,3 +300,59 @@ def test_streams_without_a_prediction(trained, monkeypatch, capsys, data, messag
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def encode(folder, y, kind, *codec):
+    """Return `y` as the bytes of a file that ffmpeg writes."""
+    soundfile.write(folder / "y.wav", y, SR)
+    call = ["ffmpeg", "-v", "error", "-i", folder / "y.wav", *codec, "-f", kind, folder / "encoded"]
+    subprocess.run(call, check=True)
+    return (folder / "encoded").read_bytes()
+
+
+CONTAINERS = {
+    "RF64": ("wav", "-rf64", "always"), "W64": ("w64",), "AU": ("au",), "AIFF": ("aiff",), "CAF": ("caf",),
+    "FLAC": ("flac",), "Matroska": ("matroska", "-c:a", "pcm_s16le"),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+@pytest.mark.parametrize("rate", [None, 8000], ids=["no rate", "a wrong rate"])
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_containers_on_a_pipe_are_read_by_their_content(tmp_path, kind, rate):
+    y = band_noise("jazz", seconds=2.5)
+    stream = SampleStream(io.BytesIO(encode(tmp_path, y, *CONTAINERS[kind])), rate)
+    blocks = list(stream)
+    assert stream.sr == SR
+    assert [len(block) for block in blocks] == [SR, SR, len(y) - 2 * SR]
+    np.testing.assert_allclose(np.concatenate(blocks)[:, 0], y, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+@pytest.mark.parametrize("kind", ["mp3", "adts", "ogg"])
+def test_compressed_streams_are_read(tmp_path, kind):
+    y = band_noise("jazz", seconds=2.5)
+    found = np.concatenate(list(SampleStream(io.BytesIO(encode(tmp_path, y, kind)))))
+    assert abs(len(found) - len(y)) < 3000
+
+
+def test_a_container_is_named_where_it_cannot_be_decoded(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MelvisionError, match="flac.*ffmpeg"):
+        SampleStream(io.BytesIO(b"fLaC\0\0\0\x22" + bytes(100)), 44100)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_damaged_container_is_refused():
+    with pytest.raises(MelvisionError, match="au and cannot be decoded"):
+        SampleStream(io.BytesIO(b".snd" + bytes(100)))
+
+
+def test_raw_samples_that_begin_like_an_mpeg_frame_stay_samples():
+    samples = b"\xff\xfb\x90\x64" + bytes(SR * 2)
+    assert sum(map(len, SampleStream(io.BytesIO(samples), SR))) == SR + 2
+
+
+def test_hiss_of_the_last_bit_is_silence(predictor):
+    hiss = np.random.default_rng(0).integers(-1, 2, 4 * SR) / 32768
+    assert [p for _, p in predict_stream(predictor, seconds_of(hiss.astype(np.float32), SR), SR)] == [None] * 4

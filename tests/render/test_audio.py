@@ -323,3 +323,54 @@ def test_an_ffmpeg_error_is_reported(stand_in_ffmpeg, lines):
     path = stand_in_ffmpeg(lines)
     with pytest.raises(AudioError, match=r"^cannot be decoded \(ffmpeg: broken\)$"):
         read(path)
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+
+def in_opposite_phase(seconds=2.0):
+    left = make_noise(seconds)
+    return np.stack([left, -left], axis=1)
+
+
+def read_with_notes(path, **kwargs):
+    notes = []
+    return np.concatenate(list(decode(path, sr=SR, notes=notes, **kwargs))), " ".join(notes)
+
+
+def test_where_channels_cancel_one_of_them_is_used_and_named(tmp_path):
+    path = tmp_path / "a.wav"
+    y = in_opposite_phase()
+    soundfile.write(path, y, SR)
+    found, notes = read_with_notes(path)
+    np.testing.assert_allclose(found, y[:, 0], atol=1e-6)
+    assert "inverted phase" in notes
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", [["-c:a", "libmp3lame", "-b:a", "128k"], ["-c:a", "aac"], ["-c:a", "libopus"]])
+def test_channels_cancel_after_a_codec_too(tmp_path, codec):
+    source, path = tmp_path / "a.wav", tmp_path / "a.mka"
+    y = 0.2 * np.sin(2 * np.pi * np.outer(np.arange(96000) / 48000, [220, 330, 1000, 3000])).sum(axis=1)
+    soundfile.write(source, np.stack([y, -y], axis=1), 48000)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, *codec, path], check=True)
+    found, notes = read_with_notes(path)
+    assert "inverted phase" in notes
+    assert np.sqrt(np.mean(found**2)) > 0.1
+
+
+def test_wide_stereo_and_silence_are_not_taken_for_inverted_phase(tmp_path):
+    path = tmp_path / "a.wav"
+    wide = in_opposite_phase() + 0.5 * make_noise(2.0, seed=1)[:, None]
+    for y in (wide, make_noise(2.0, channels=2), np.zeros((SR, 2)), wide[:SR] * 1e-4):
+        soundfile.write(path, y, SR, subtype="FLOAT")
+        found, notes = read_with_notes(path)
+        np.testing.assert_allclose(found, y.mean(axis=1), atol=1e-6)
+        assert not notes
+
+
+@pytest.mark.parametrize("sr, told", [(8000, True), (16000, True), (22050, False), (44100, False)])
+def test_a_sampling_rate_that_does_not_reach_the_highest_band_is_noted(tmp_path, sr, told):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_noise(0.5, sr), sr)
+    assert (f"{sr / 2000:g} kHz" in read_with_notes(path, highest=SR / 2)[1]) is told

@@ -128,7 +128,7 @@ class NetworkInput:
     settings : Settings or None
         How it was drawn, which tells its frequencies; None for other programs' pictures.
     silent : bool
-        Whether a recording holds no sound.
+        Whether a recording holds no sound, or a picture is of one or the same everywhere.
     unknown_size : tuple of 2 int, or None
         The picture's size where its margin was cut by its own edges, because no picture of that size was learned from.
     unknown_colours : bool
@@ -181,7 +181,7 @@ class Content:
         How it was drawn; None for other programs' pictures.
     unknown_size : tuple of 2 int, or None
         As of `NetworkInput`.
-    changed : str
+    changed, silent : str, bool
         As of `NetworkInput`.
     """
 
@@ -192,6 +192,7 @@ class Content:
     settings: Settings | None = None
     unknown_size: tuple[int, int] | None = None
     changed: str = ""
+    silent: bool = False
 
 
 class Preprocessor:
@@ -269,7 +270,8 @@ class Preprocessor:
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
         unknown_size = None if learned else image.size
-        return Content(pixels, cmap, box, seconds, settings, unknown_size, png.changed(image))
+        silent = bool(about and about.get("silent")) or bool((pixels == pixels[:1, :1]).all())
+        return Content(pixels, cmap, box, seconds, settings, unknown_size, png.changed(image), silent)
 
     def from_samples(self, y: np.ndarray, sr: int | None) -> NetworkInput:
         """Draw audio in memory as a file of it would be drawn.
@@ -291,8 +293,9 @@ class Preprocessor:
         y = (y[:, None] if y.ndim == 1 else y).astype(np.float32, copy=False)
         step = max(1, audio.BLOCK_SAMPLES // max(1, y.shape[1]))  # as a file is decoded
         blocks = (y[at : at + step] for at in range(round(settings.offset * sr), len(y), step))
-        pieces = audio.to_mono(blocks, sr, settings.sr, offset=settings.offset)
-        return self.from_values(*batch.compute_pieces(pieces, settings))
+        notes: list[str] = []
+        pieces = audio.to_mono(blocks, sr, settings.sr, offset=settings.offset, notes=notes)
+        return replace(self.from_values(*batch.compute_pieces(pieces, settings)), sound_notes=tuple(notes))
 
     def from_values(self, values: np.ndarray, silent: bool = False) -> NetworkInput:
         """Take a spectrogram as `render.batch.compute` gives it, drawn with `settings`.
@@ -309,9 +312,9 @@ class Preprocessor:
         height, width = levels.shape
         seconds = width * settings.hop_length / settings.sr
         self._check_length(seconds - 0.5)
-        return self._to_input(Content(levels, "gray", (0, 0, width, height), seconds, settings), silent)
+        return self._to_input(Content(levels, "gray", (0, 0, width, height), seconds, settings, silent=silent))
 
-    def _to_input(self, content: "Content", silent: bool = False) -> NetworkInput:
+    def _to_input(self, content: "Content") -> NetworkInput:
         pixels = content.pixels
         if content.settings and self.spec.drawn:
             pixels = redraw(pixels, self.spec.drawn, content.seconds / self.spec.typical_seconds)
@@ -321,7 +324,7 @@ class Preprocessor:
         if self.spec.channels:
             x = match_channels(x, self.spec.channels)
         return NetworkInput(
-            x, content.seconds, content.settings, silent, content.unknown_size, unknown_colours, content.changed
+            x, content.seconds, content.settings, content.silent, content.unknown_size, unknown_colours, content.changed
         )
 
     def _check_length(self, seconds: float) -> None:

@@ -49,11 +49,12 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
     Returns
     -------
     result : dict
-        ``file``, ``notes``, ``error`` or what `ranking` returns, and ``timeline`` where there are segments.
+        ``file``, ``notes``, what `ranking` returns or ``predicted`` of None with ``error``, and ``timeline`` where
+        there are segments.
     """
     result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
     if prediction.p is None:
-        result["error"] = prediction.error
+        result |= {"predicted": None, "error": prediction.error}
     else:
         result |= ranking(prediction.classes, prediction.p)
     if segments:
@@ -65,9 +66,10 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
 
 
 def prediction_line(prediction: "Prediction", *, width: int = 0) -> str:
-    """Format a prediction that has no error: the file, padded to `width`, and the most probable genres."""
-    assert prediction.p is not None
-    return f"{one_line(prediction.path):{width}}  {top_line(prediction.classes, prediction.p)}"
+    """Format a prediction: the file, padded to `width`, and the most probable genres, or why there are none."""
+    why = "silent" if prediction.silent else "failed"
+    answer = why if prediction.p is None else top_line(prediction.classes, prediction.p)
+    return f"{one_line(prediction.path):{width}}  {answer}"
 
 
 def notes_and_failures(prediction: "Prediction") -> tuple[list[str], list[str]]:
@@ -100,8 +102,9 @@ def stream_line(seconds: float, p: np.ndarray | None, classes: Sequence[str], *,
         As a JSON object with all probabilities.
     """
     if as_json:
-        return json.dumps({"time": round(seconds, 3)} | ({"silent": True} if p is None else ranking(classes, p)))
-    return f"{seconds:8.1f} s  {'(silence)' if p is None else top_line(classes, p)}"
+        answer = {"predicted": None, "silent": True} if p is None else ranking(classes, p)
+        return json.dumps({"time": round(seconds, 3)} | answer)
+    return f"{seconds:8.1f} s  {'silent' if p is None else top_line(classes, p)}"
 
 
 def cells(prediction: "Prediction", classes: Sequence[str]) -> list[str]:

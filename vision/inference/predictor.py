@@ -30,6 +30,9 @@ if TYPE_CHECKING:  # not needed for an exported file, or optional
 #: Threads at most, because reading a long song takes some hundred MB; and the files that each takes at a time.
 WORKERS, CHUNK = 8, 8
 
+#: Why there is no prediction for silence: the network would give it some genre.
+SILENT = "is silent, so it has no genre"
+
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
 Source = str | Path | np.ndarray
 
@@ -63,6 +66,8 @@ class Prediction:
         What the user should know of this one.
     seconds : float or None
         Length of the track.
+    silent : bool
+        Whether it could not be used because it holds no sound.
     """
 
     path: Path | None
@@ -71,6 +76,7 @@ class Prediction:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     seconds: float | None = None
+    silent: bool = False
     _origin: "tuple[Predictor, Source, int | None] | None" = field(default=None, repr=False, compare=False)
 
     @property
@@ -309,5 +315,10 @@ class Predictor:
         except UNUSABLE as error:
             prediction.error = str(error) or type(error).__name__
             return prediction, None
-        prediction.notes, prediction.seconds = read.notes, read.seconds
+        prediction.seconds = read.seconds
+        if read.silent:
+            prediction.silent, prediction.error = True, SILENT
+            prediction.notes = list(read.sound_notes)
+            return prediction, None
+        prediction.notes = read.notes
         return prediction, read.x

@@ -2,14 +2,15 @@
 
 import io
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 
-from render import audio, batch, spectrogram
-from render.errors import MelvisionError, ParameterError
+from render import audio, batch, sniff, spectrogram
+from render.errors import AudioError, MelvisionError, ParameterError
 from render.settings import Settings
 from vision.data.pixel_store import PixelStore
 
@@ -56,10 +57,12 @@ class StreamBuffer:
         self._final = np.zeros((settings.n_mels, 0), np.float32)
         self._frames = self._final
         self._n = 0
+        self._peaks: deque[tuple[int, float]] = deque()  # where pieces end, and their peaks
 
     def add(self, y: np.ndarray) -> None:
         """Append samples, shape (n,), float32, at the sampling rate of the settings."""
         self._n += len(y)
+        self._peaks.append((self._n, audio.peak(y)))
         self._rest = np.concatenate([self._rest, y])
         if self._features:
             self._rest = self._rest[-self._keep :]
@@ -93,12 +96,15 @@ class StreamBuffer:
         settings = self._settings
         if self._n < settings.n_fft:
             return None, False
+        # The first frames of that end reach back by as much as a frame.
+        while self._peaks[0][0] <= self._n - latest * settings.sr - settings.n_fft:
+            self._peaks.popleft()
+        silent = max(peak for _, peak in self._peaks) <= audio.SILENT_PEAK
         if self._features:
-            end = self._rest[-max(1, round(latest * settings.sr)) :]
-            return batch.compute_pieces([self._rest], settings)[0], not end.any()
+            return batch.compute_pieces([self._rest], settings)[0], silent
         end = self._frames[:, -max(1, round(latest * settings.sr / settings.hop_length)) :]
         values = spectrogram.power_to_db(self._frames, ref=settings.ref, top_db=settings.top_db)
-        return values, end.max() <= spectrogram.AMIN
+        return values, silent or bool(end.max() <= spectrogram.AMIN)
 
 
 def predict_stream(
@@ -166,7 +172,7 @@ class _Format(NamedTuple):
 
 
 class SampleStream:
-    """Samples from a pipe: a WAV stream of any length, or raw 16-bit mono.
+    """Samples from a pipe: a WAV stream of any length, another container that ffmpeg reads, or raw 16-bit mono.
 
     Parameters
     ----------
@@ -187,20 +193,28 @@ class SampleStream:
     Raises
     ------
     MelvisionError
-        When the stream is empty, or has neither a WAV header nor a rate.
+        When the stream is empty, has neither a header nor a rate, or is of a format that cannot be decoded here.
     """
 
     def __init__(self, file: BinaryIO, rate: int | None = None, *, name: str = "the stream"):
         self._file, self.note = file, ""
         self._head = file.read(12)
         self._bytes_left: int | None = None
+        self._decoded: Iterator[np.ndarray] | None = None
         if self._head[:4] == b"RIFF" and self._head[8:] == b"WAVE":
             self._head = b""
             self._format, self._bytes_left = _read_header(file, name)
         elif not self._head:
             raise MelvisionError(f"{name} is empty; expected samples")
+        elif kind := sniff.stream_format(self._head, raw=rate is not None):
+            # Whatever --rate says: the bytes of a container, taken for samples, would be noise of some genre.
+            try:
+                self.sr, self._decoded = audio.decode_stream(file, self._head, kind)
+            except AudioError as error:
+                raise MelvisionError(f"{name} {error}") from None
+            return
         elif rate is None:
-            expected = f"a sampling rate of raw 16-bit mono samples, because {name} has no WAV header"
+            expected = f"a sampling rate of raw 16-bit mono samples, because {name} has no header of a known format"
             raise ParameterError("rate", rate, expected)
         else:
             self._format = _Format(rate, 1, "PCM_16", 2)
@@ -208,6 +222,9 @@ class SampleStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield blocks (n, channels), float32, of one second; the last may be shorter."""
+        if self._decoded is not None:
+            yield from self._decoded
+            return
         import soundfile
 
         sr, channels, subtype, width = self._format
