@@ -15,6 +15,7 @@ from render import atomic, audio, feature_picture, figure, png, spectrogram, wor
 from render.augment import change_audio, draw_change
 from render.cli import progress
 from render.errors import MelvisionError, ParameterError
+from render.formats import AUDIO_ENDINGS
 from render.passed_over import PassedOver
 from render.settings import Settings
 from render.tracks import Track, find_tracks, folder_notes
@@ -44,9 +45,44 @@ class Result:
 
 
 def picture_path(track: Track, out: str | Path) -> Path:
-    """Return the path of the picture of `track` under `out`; copies are named ``<track_id>+aug1.png`` and so on."""
+    """Return the path of the picture of `track` under `out`: folders inside a genre are kept.
+
+    Copies are named ``<track_id>+aug1.png`` and so on.
+    """
     copy = f"+aug{track.copy}" if track.copy else ""
-    return Path(out) / track.genre / f"{track.track_id}{copy}.png"
+    return Path(out, track.genre, track.folder, f"{track.track_id}{copy}.png")
+
+
+def one_of_each_format(tracks: Iterable[Track]) -> tuple[list[Track], list[str]]:
+    """Leave one track of those in one folder that differ in their ending only, such as a.wav and a.mp3.
+
+    Parameters
+    ----------
+    tracks : iterable of Track
+        All tracks of a folder.
+
+    Returns
+    -------
+    tracks : list of Track
+        Those whose ending comes first in `formats.AUDIO_ENDINGS`, in their order.
+    notes : list of str
+        Which others were passed over.
+    """
+    tracks = list(tracks)
+    order = {ending: number for number, ending in enumerate(AUDIO_ENDINGS)}
+    formats: dict[tuple[str, str, str], list[Track]] = defaultdict(list)
+    for track in tracks:
+        formats[track.genre, track.folder, track.track_id].append(track)
+    kept, notes = set(), []
+    for same in formats.values():
+        first, *others = sorted(same, key=lambda track: order[track.path.suffix.lower()])
+        kept.add(first)
+        if others and len({track.path.suffix.lower() for track in same}) == len(same):
+            names = ", ".join(track.path.name for track in others)
+            notes.append(f"{first.path}: is drawn, and the same track in other formats is not: {names}")
+        else:  # names that differ in the case of their endings are for `find_collisions`
+            kept.update(others)
+    return [track for track in tracks if track in kept], notes
 
 
 def find_collisions(tracks: Iterable[Track]) -> list[Result]:
@@ -66,13 +102,13 @@ def find_collisions(tracks: Iterable[Track]) -> list[Result]:
     """
     by_target = defaultdict(list)
     for track in tracks:
-        name = unicodedata.normalize("NFC", f"{track.genre}/{track.track_id}").casefold()
+        name = unicodedata.normalize("NFC", f"{track.genre}/{track.folder}/{track.track_id}").casefold()
         by_target[name].append(track)
     results = []
     for rivals in by_target.values():
         for track in rivals if len(rivals) > 1 else []:
             others = ", ".join(str(rival.path) for rival in rivals if rival is not track)
-            picture = f"{track.genre}/{track.track_id}.png"
+            picture = picture_path(track, "").as_posix()
             message = f"would write {picture}, and so would {others}; rename or remove one (neither was drawn)"
             results.append(Result(track, "failed", message))
     return results
@@ -331,10 +367,12 @@ def draw_folder(
     passed = PassedOver()
     tracks, empty, stray = find_tracks(genres, passed)
     notes = folder_notes(genres, empty, stray) + passed.notes(genres)
+    tracks, formats = one_of_each_format(tracks)
+    notes += formats
     try:
-        for genre in sorted({track.genre for track in tracks}):
-            (Path(out) / genre).mkdir(parents=True, exist_ok=True)
-            atomic.clear_leftovers(Path(out) / genre)
+        for folder in sorted({picture_path(track, out).parent for track in tracks}):
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.clear_leftovers(folder)
     except OSError as error:
         raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
     # Tracks that would write the same picture may be in two shards, so find them before taking this shard's part.

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -78,13 +79,27 @@ class PassedOver:
         Folders and files of systems and tools, by name.
     covers : int
         Pictures of covers in folders that hold music.
+    others : Counter
+        Files of other kinds than were looked for, by ending.
+    links : int
+        Links to files that are there already, in the same genre.
     unreadable : dict of Path to str
         Why, for each folder that could not be read.
     """
 
     system: Counter[str] = field(default_factory=Counter)
     covers: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    links: int = 0
     unreadable: dict[Path, str] = field(default_factory=dict)
+
+    def keep(self, paths: Iterable[Path], endings: Collection[str]) -> Iterator[Path]:
+        """Yield the files that have one of these endings, and count the others."""
+        for path in paths:
+            if path.suffix.lower() in endings:
+                yield path
+            else:
+                self.others[path.suffix.lower() or path.name] += 1
 
     def failures(self) -> list[str]:
         """Return a line ``"PATH: reason"`` for each folder that could not be read."""
@@ -97,6 +112,12 @@ class PassedOver:
             names = ", ".join(sorted(self.system)[:5]) + (" ..." if len(self.system) > 5 else "")
             n = self.system.total()
             parts.append(f"{n} folder{'s' * (n != 1)} or file{'s' * (n != 1)} of systems and tools ({names})")
+        if self.others:
+            names = ", ".join(name for name, _ in self.others.most_common(5)) + (" ..." if len(self.others) > 5 else "")
+            n = self.others.total()
+            parts.append(f"{n} file{'s' * (n != 1)} of other kinds ({names})")
+        if self.links:
+            parts.append(f"{self.links} link{'s' * (self.links != 1)} to files that are there already")
         if self.covers:
             parts.append(f"{self.covers} cover picture{'s' * (self.covers != 1)} beside music")
-        return [f"{root}: passed over {' and '.join(parts)}"] if parts else []
+        return [f"{root}: passed over {', '.join(parts)}"] if parts else []

@@ -31,12 +31,15 @@ class Track:
         The file.
     copy : int
         0 for the track itself, else the number of an augmented copy.
+    folder : str
+        Folders between the genre's and the file, with forward slashes: ``Artist/Album``; empty where there are none.
     """
 
     genre: str
     track_id: str
     path: Path
     copy: int = 0
+    folder: str = ""
 
 
 def _is_media(name: str) -> bool:
@@ -176,7 +179,10 @@ def find_tracks(root: str | Path, passed: PassedOver | None = None) -> tuple[lis
     for folder in folders:
         unreadable = len(passed.unreadable)
         files = list(walk(folder, above=[root], passed=passed))
-        tracks_here = [Track(folder.name, path.stem, path) for path in files if path.suffix.lower() in AUDIO_ENDINGS]
+        tracks_here = [
+            Track(folder.name, path.stem, path, folder=path.parent.relative_to(folder).as_posix().removeprefix("."))
+            for path in passed.keep(files, AUDIO_ENDINGS)
+        ]
         pictures += sum(path.suffix.lower() in PICTURE_ENDINGS for path in files)
         tracks += tracks_here
         if not tracks_here and len(passed.unreadable) == unreadable:

@@ -30,6 +30,7 @@ def get_parser() -> argparse.ArgumentParser:
     first("--fold-seed", type=int, default=0, help="seed of the assignment to folds (default: %(default)s)")
     group_files = "lines of track,group, or Sturm's index: see vision.split; may be given several times"
     first("--groups", metavar="FILE", action="append", default=[], help=group_files)
+    first("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track")
     first("--out", metavar="DIR", help="folder of the results (default: runs/crossval-<recipe>)")
     add_flags(groups)
     return parser
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.training.repeats import cross_validate
 
     keep_freed_memory()
-    how = {name: getattr(args, name) for name in ("folds", "repeats", "fold_seed", "groups", "out")}
+    how = {name: getattr(args, name) for name in ("folds", "repeats", "fold_seed", "groups", "pieces", "out")}
     result = cross_validate(args.images, config, **how, progress=show_progress)
     print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape"), end="")
     print(f"report: {(result.run / run_files.PAGE).resolve()}")

@@ -32,6 +32,8 @@ def get_parser() -> argparse.ArgumentParser:
                        "of GTZAN; may be given several times")  # fmt: skip
     group.add_argument("--pieces", action="store_true", help="names that differ only in a number at the end, such as "
                        "song_0 and song_1, are pieces of one track")  # fmt: skip
+    group.add_argument("--groups-from-folders", action="store_true", help="the first folder inside a genre is an "
+                       "artist: rock/<artist>/<track>.png")  # fmt: skip
     group = parser.add_argument_group("published split", "text files with one track a line")
     for split in SPLITS:
         group.add_argument(f"--{split}-list", metavar="FILE", help=f"tracks of {split}")
@@ -57,9 +59,9 @@ def _read_lists(args):
     return lists
 
 
-def _check(data, groups, pieces):
+def _check(data, groups, pieces, folders):
     notes = []
-    leaks, problems = find_leaks(data, groups, pieces=pieces, notes=notes)
+    leaks, problems = find_leaks(data, groups, pieces=pieces, folders=folders, notes=notes)
     print_notes_and_failures(notes)
     for line in leaks + problems:
         print(line)
@@ -73,11 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     groups = merge_groups(map(read_groups, args.groups)) if args.groups else None
     if args.check:
-        return _check(args.images, groups, args.pieces)
+        return _check(args.images, groups, args.pieces, args.groups_from_folders)
     ratios = _parse_ratios(args.ratios) if args.ratios else None
     result = split_folder(
         args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups,
-        pieces=args.pieces or None,
+        pieces=args.pieces or None, folders=args.groups_from_folders or None,
     )  # fmt: skip
     print_notes_and_failures(result.notes, result.problems)
     print("\n".join(split_table(result.counts())))

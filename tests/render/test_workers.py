@@ -118,11 +118,11 @@ def test_shards_draw_a_folder_together(tmp_path, nine_tracks, capsys):
 
 
 def test_rivals_in_two_shards_are_both_listed(tmp_path, nine_tracks, capsys):
-    (nine_tracks / "g0/0.flac").write_bytes(b"whatever")  # beside 0.wav: one picture for both
+    (nine_tracks / "g0/0.WAV").write_bytes(b"whatever")  # beside 0.wav: one picture for both
     errors = ""
     for i in 1, 2:
         main([str(nine_tracks), "-o", str(tmp_path / "out"), "--shard", f"{i}/2"])
         errors += capsys.readouterr().err
     rivals = [line.split(": ")[1] for line in sorted(errors.splitlines())]
-    assert rivals == [f"{nine_tracks}/g0/0.flac", f"{nine_tracks}/g0/0.wav"]
+    assert rivals == [f"{nine_tracks}/g0/0.WAV", f"{nine_tracks}/g0/0.wav"]
     assert names(tmp_path / "out") == set("12345678")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from collections import Counter
 
 import pytest
@@ -308,7 +309,7 @@ def test_a_split_of_an_earlier_version_stays_as_it_is(tmp_path):
     images, data = tmp_path / "images", tmp_path / "data"
     write_pieces(images, "{track}_crop{piece}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vision.splits.folder.track_key", lambda name, pieces=False: name.split("/")[-1][:-4])
+        patch.setattr("vision.splits.folder.picture_key", lambda genre, name, pieces=False: name.split("/")[-1][:-4])
         split_folder(images, data)
     settings = json.loads((data / "split.json").read_text())
     del settings["pieces"]
@@ -325,3 +326,48 @@ def test_a_split_of_an_earlier_version_stays_as_it_is(tmp_path):
     for genre in BANDS:
         earlier = {before[f"{genre}/a_crop{piece}.png"] for piece in range(2)}
         assert after[f"{genre}/a_crop7.png"] == max(earlier, key=SPLITS.index), "the most protected one"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+@pytest.mark.parametrize("link", [os.symlink, os.link, shutil.copy])
+def test_one_content_under_two_genres_keeps_both_labels_on_one_side(images, tmp_path, capsys, link):
+    data, store = tmp_path / "data", tmp_path / "store.png"
+    write_picture(store, spectrogram_of("jazz", 77))
+    for name in ("blues/same.png", "jazz/other name.png", "jazz/again.png"):
+        link(store, images / name)
+    assert main([str(images), "-o", str(data)]) == 0
+    assert "two genres" in capsys.readouterr().err
+    rows = {row.file: row for row in read_rows(data)}
+    sides = {row.split for row in rows.values() if row.track in ("same", "other name", "again")}
+    assert len(sides) == 1
+    both = "jazz/other name.png" in rows
+    assert both is (link is not os.symlink), "of two links in one genre one is a picture"
+    assert main([str(data), "--check"]) == 0
+    assert check.main([str(images)]) == 1 and "across genres" in capsys.readouterr().out
+
+
+def test_folders_of_artists(tmp_path, capsys):
+    images, data = tmp_path / "images", tmp_path / "data"
+    for genre in BANDS:
+        for artist in range(6):
+            for track in range(3):
+                path = images / genre / f"Artist {artist}" / f"0{track + 1} Track.png"
+                write_picture(path, spectrogram_of(genre, 10 * artist + track))
+    split_folder(images, data)
+    assert len({(row.genre, row.track) for row in read_rows(data)}) == 18 * len(BANDS), "no two are one track"
+    assert main([str(images), "-o", str(tmp_path / "data 2")]) == 0
+    assert "--groups-from-folders" in capsys.readouterr().err
+    grouped = tmp_path / "data 3"
+    assert main([str(images), "-o", str(grouped), "--groups-from-folders"]) == 0
+    assert "--groups-from-folders" not in capsys.readouterr().err
+    sides = {}
+    for row in read_rows(grouped):
+        sides.setdefault(row.file.split("/")[1], set()).add(row.split)
+    assert all(len(splits) == 1 for splits in sides.values()), "an artist is one group, in all genres"
+    assert {split for splits in sides.values() for split in splits} == set(SPLITS)
+    assert main([str(grouped), "--check", "--groups-from-folders"]) == 0
+    assert main([str(data), "--check", "--groups-from-folders"]) == 1
+    write_picture(images / "jazz" / "Artist 0" / "04 New.png", spectrogram_of("jazz", 99))
+    split_folder(images, grouped)
+    new = [row.split for row in read_rows(grouped) if row.file == "jazz/Artist 0/04 New.png"]
+    assert set(new) == sides["Artist 0"], "the flag is remembered"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from vision.splits.keys import is_copy, possible_pieces, track_key
+from vision.splits.keys import is_copy, picture_key, possible_pieces, track_key
 
 
 def test_track_key():
@@ -73,3 +73,19 @@ def test_keys_of_long_names_take_no_time():
     for name in ("a" * 250, "a_" * 125, "a.wav" * 50, "1-" * 125, " (1" * 80, "0" * 250, "1m" * 120):
         track_key(name + "!.png", pieces=True)
     assert time.monotonic() - start < 1
+
+
+def test_folders_tell_the_tracks_of_albums_apart():
+    names = ["A/01 Intro.png", "B/01 Intro.png", "A/CD 2/01 Intro.png", "A/02 Intro.png", "A/Track 1.png"]
+    keys = {picture_key("rock", f"rock/{name}") for name in names}
+    assert len(keys) == len(names)
+    assert keys == {picture_key("rock", f"/data/train/rock/{name.replace('.png', '_seg3.png')}") for name in names}
+
+
+def test_other_names_mean_the_same_in_any_folder():
+    assert picture_key("rock", "rock/wav/song.wav.png") == picture_key("rock", "rock/mp3/song.png") == "song"
+    assert picture_key("rock", "rock/01 Intro.png") == track_key("01 Intro.png")
+
+
+def test_bare_numbers_in_a_folder_are_pieces_of_it():
+    assert picture_key("rock", "rock/My Song/1.png") == picture_key("rock", "rock/My Song/002.png") == "my song"

@@ -57,9 +57,10 @@ class SpectrogramFolder(ImageFolder):
             problem = "it is a file" if root.exists() else "there is no such folder"
             raise MelvisionError(f"{root}: {problem}; expected a folder of genre folders, <genre>/<track>.png")
         super().__init__(root, transform, loader=load, is_valid_file=self._is_picture, allow_empty=True)
-        # A file is one picture, however many links lead to it.
+        # A file is one picture of a genre, however many links lead to it; of two genres it is a picture of each.
         samples: list[tuple[str, int]] = self.samples  # type: ignore[has-type]  # set by torchvision
-        first = {os.path.realpath(path): (path, label) for path, label in reversed(samples)}
+        first = {(os.path.realpath(path), label): (path, label) for path, label in reversed(samples)}
+        self.passed.links = len(samples) - len(first)
         self.samples = self.imgs = sorted(first.values())
         self.targets = [label for _, label in self.samples]
         if not self.samples:
@@ -88,7 +89,8 @@ class SpectrogramFolder(ImageFolder):
         for name in real:
             # What is another genre's own folder stays that genre's, also where this one has a link to it.
             others = [other for other in real.values() if other != real[name]]
-            paths = map(str, walk(tops[name], above=[directory, *others], passed=self.passed))
+            files = walk(tops[name], above=[directory, *others], passed=self.passed)
+            paths = map(str, self.passed.keep(files, PICTURE_ENDINGS))
             samples += [(path, class_to_idx[name]) for path in paths if is_valid_file is None or is_valid_file(path)]
         return samples
 

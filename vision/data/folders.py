@@ -46,7 +46,8 @@ def walk(folder: str | Path, passed: PassedOver | None = None) -> Iterator[Path]
     passed : PassedOver, optional
         Takes what `render.tracks.walk` passed over.
     """
-    return (path for path in tracks.walk(folder, passed=passed) if path.suffix.lower() in ENDINGS)
+    passed = PassedOver() if passed is None else passed
+    return passed.keep(tracks.walk(folder, passed=passed), ENDINGS)
 
 
 def find_files(paths: Iterable[str | Path], passed: PassedOver | None = None) -> list[Path]:

@@ -1,11 +1,12 @@
 """A run folder: the names of its files, the runs of several seeds, and the tracks that were trained on."""
 
 import csv
+import unicodedata
 from pathlib import Path
 
 from render.errors import MelvisionError
 from vision.data.csv_files import read_csv
-from vision.splits.keys import track_key
+from vision.splits.keys import picture_key
 
 # Of one run.
 CONFIG = "config.json"  # settings, hardware and versions
@@ -40,18 +41,20 @@ def seed_files(folder: str | Path, name: str) -> list[Path]:
     return sorted(Path(folder).glob(f"seed-*/{name}"))
 
 
-def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
+def trained_tracks(run: str | Path, *, pieces: bool = False) -> set[tuple[str, str]]:
     """Return the tracks that a model was trained on.
 
     Parameters
     ----------
     run : str or Path
         Run folder, its ``model.pt``, or a folder of several seeds.
+    pieces : bool
+        As of `keys.track_key`.
 
     Returns
     -------
     tracks : set of (str, str)
-        Genre and `keys.track_key`.
+        Genre, in composed Unicode form, and `keys.picture_key`.
 
     Raises
     ------
@@ -67,7 +70,8 @@ def trained_tracks(run: str | Path) -> set[tuple[str, str]]:
         rows = [row for row in read_csv(path) if row["split"] == "train"]
         if not rows:
             raise KeyError("train")
-        return {(row["genre"], track_key(row["file"])) for row in rows}
+        keys = ((row["genre"], picture_key(row["genre"], row["file"], pieces=pieces)) for row in rows)
+        return {(unicodedata.normalize("NFC", genre), key) for genre, key in keys}
     except (OSError, KeyError, csv.Error):
         raise MelvisionError(
             f"{path}: is missing or damaged, so it is unknown what the model was trained on, and it cannot judge the "

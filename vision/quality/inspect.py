@@ -18,7 +18,7 @@ from vision.data.genres import similar_genres
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
-from vision.splits.groups import connected_components
+from vision.splits.groups import artist_folders, connected_components
 from vision.splits.keys import is_copy, possible_pieces
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def _folder_findings(folder: SpectrogramFolder) -> Iterator[Finding]:
         )
     for note in similar_genres(folder.root, folder.classes):
         yield Finding("similar genres", note)
+    for note in artist_folders(folder.root, [(folder.classes[label], path) for path, label in folder.samples]):
+        yield Finding("folders inside genres", note, attention=False)
     for note in folder.passed.notes(folder.root):
         yield Finding("passed over", note, attention=False)
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -216,8 +217,8 @@ def judge_by_model(
         When the run cannot be used, or knows none of the genres.
     """
     usable = _usable(report)
-    tracks = trained_tracks(run)
-    trained = {index for index, info in usable.items() if info.track in tracks}
+    tracks = trained_tracks(run, pieces=any(info.pieces for info in usable.values()))
+    trained = {index for index, info in usable.items() if (normalize("NFC", info.genre), info.track[1]) in tracks}
     predictor = Predictor(run, device)
     if not set(report.genres) & set(predictor.classes):
         raise MelvisionError(f"{run}: knows {', '.join(predictor.classes)}; {report.root} has none of these genres")

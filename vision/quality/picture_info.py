@@ -13,7 +13,7 @@ from vision.data.images import load
 from vision.data.preprocess import Content, Preprocessor
 from vision.data.survey import examine
 from vision.quality.near_duplicates import fingerprint
-from vision.splits.keys import track_key
+from vision.splits.keys import picture_key
 
 #: Columns up to this level of a stretched picture are silent.
 SILENT_LEVEL = 5
@@ -71,7 +71,7 @@ class PictureInfo:
     @property
     def track(self) -> tuple[str, str]:
         """Genre and `groups.track_key`."""
-        return self.genre, track_key(self.file, pieces=self.pieces)
+        return self.genre, picture_key(self.genre, self.file, pieces=self.pieces)
 
 
 def _describe(image: Image.Image, content: Content) -> str:

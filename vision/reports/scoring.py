@@ -1,5 +1,6 @@
 """Score a trained model on a folder of pictures."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from vision.inference.predictor import Predictor
 from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions
-from vision.splits.keys import track_key
+from vision.splits.folder import named_pieces
+from vision.splits.keys import picture_key
 from vision.splits.leaks import find_splits
 
 
@@ -107,7 +109,7 @@ def score_run(
         predictor.learn_margins(list_pictures(folder))
     pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
     probabilities, y = predictor.probabilities(pictures.x), pictures.y.numpy()
-    trained_on = _count_trained_on(run, pictures)
+    trained_on = _count_trained_on(run, pictures, pieces=named_pieces(folder.parent))
     return RunScores(
         split=name,
         folder=folder,
@@ -137,14 +139,15 @@ def _pick_folder(run: str | Path, data: str | Path | None, split: str | None) ->
     return folders[split], split
 
 
-def _count_trained_on(run: str | Path, pictures: Pictures) -> int | None:
+def _count_trained_on(run: str | Path, pictures: Pictures, *, pieces: bool) -> int | None:
     """How many of the pictures are of tracks in the training set; None where no split.csv says."""
     try:
-        train = run_files.trained_tracks(run)
+        train = run_files.trained_tracks(run, pieces=pieces)
     except MelvisionError:
         return None
-    names = zip(pictures.y.tolist(), pictures.paths, strict=True)
-    return sum((pictures.classes[label], track_key(path)) in train for label, path in names)
+    names = [(pictures.classes[label], path) for label, path in zip(pictures.y.tolist(), pictures.paths, strict=True)]
+    keys = ((genre, picture_key(genre, path, pieces=pieces)) for genre, path in names)
+    return sum((unicodedata.normalize("NFC", genre), key) in train for genre, key in keys)
 
 
 def _notes_on_training(run: str | Path, trained_on: int | None, y: Sequence[int] | np.ndarray) -> list[str]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from render.errors import MelvisionError
 from vision.splits.groups import Value, connected_components, genre_forms, look_up
-from vision.splits.keys import is_copy, track_key
+from vision.splits.keys import is_copy, picture_key
 
 SPLITS = ("train", "dev", "test")
 
@@ -173,7 +173,7 @@ def assign_splits(
 def _look_up_row(table: Mapping[str, Value], row: Row) -> Value | None:
     """Look a picture up by its track, or by its own name where the track is of several pieces or an earlier version."""
     value = look_up(table, row.genre, row.track)
-    return look_up(table, row.genre, track_key(row.file)) if value is None else value
+    return look_up(table, row.genre, picture_key(row.genre, row.file)) if value is None else value
 
 
 def _leave_out_conflicts(group: list[Row], *, by_list: bool) -> None:
@@ -238,7 +238,7 @@ def compare_names(rows: Sequence[Row], lists: Mapping[str, Mapping[str, bool]], 
         When no picture at all is on one of the lists: the names must be of another form.
     """
     notes = []
-    pairs = {(row.genre, key) for row in rows for key in (row.track, track_key(row.file))}
+    pairs = {(row.genre, key) for row in rows for key in (row.track, picture_key(row.genre, row.file))}
     names = {key for _, key in pairs} | {f"{name}/{key}" for genre, key in pairs for name in genre_forms(genre)}
     for split, keys in lists.items():
         missing = sorted(set(keys) - names)

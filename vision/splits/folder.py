@@ -16,13 +16,21 @@ from render.tracks import list_root
 from vision.data.csv_files import read_csv
 from vision.data.genres import similar_genres
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
-from vision.splits.keys import is_copy, possible_pieces, track_key
+from vision.splits.groups import artist_folders, folder_groups, merge_groups, two_genres
+from vision.splits.keys import is_copy, picture_key, possible_pieces
 from vision.splits.leaks import find_splits
 
 #: Files of a data folder: the assignments, and how they were made.
 SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
-DEFAULTS: dict[str, Any] = {"seed": 0, "ratios": [80, 10, 10], "lists": {}, "groups": {}, "pieces": False}
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "ratios": [80, 10, 10],
+    "lists": {},
+    "groups": {},
+    "pieces": False,
+    "folders": False,
+}
 
 EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
 
@@ -99,7 +107,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     -------
     settings : dict
         ``images``, the pictures folder relative to `data`, and `split_folder`'s ``seed``, ``ratios``, ``lists``,
-        ``groups`` and ``pieces``.
+        ``groups``, ``pieces`` and ``folders``.
 
     Raises
     ------
@@ -109,10 +117,9 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     path = Path(data) / SPLIT_JSON
     try:
         settings = json.loads(path.read_text("utf-8"))
-        # Splits of earlier versions do not say whether names are of pieces.
-        return {name: settings[name] for name in ("images", *DEFAULTS) if name != "pieces"} | {
-            "pieces": bool(settings.get("pieces", False))
-        }
+        # Splits of earlier versions do not say whether names are of pieces and folders of artists.
+        needed = {name: settings[name] for name in ("images", *DEFAULTS) if name not in ("pieces", "folders")}
+        return needed | {name: bool(settings.get(name, False)) for name in ("pieces", "folders")}
     except (OSError, ValueError, KeyError, TypeError):
         raise MelvisionError(f"{path}: missing or damaged; split into another data folder") from None
 
@@ -126,6 +133,7 @@ def split_folder(
     lists: Mapping[str, Mapping[str, bool]] | None = None,
     groups: Mapping[str, str] | None = None,
     pieces: bool | None = None,
+    folders: bool | None = None,
 ) -> SplitResult:
     """Split a pictures folder, or bring an earlier split of it up to date.
 
@@ -151,6 +159,8 @@ def split_folder(
     pieces : bool, optional
         Whether names that differ in a number at their end only, such as ``song_0`` and ``song_1``, are pieces of one
         track.
+    folders : bool, optional
+        Whether the first folders inside the genres are artists, of whom each must be in one split.
 
     Returns
     -------
@@ -162,7 +172,7 @@ def split_folder(
         When there is too little to split, or `data` holds a split that was made in another way.
     """
     images, data = Path(images), Path(data)
-    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups, "pieces": pieces}
+    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups, "pieces": pieces, "folders": folders}
     given = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
         given["ratios"] = list(ratios)
@@ -185,11 +195,15 @@ def split_folder(
             row.split = before[row.file].split
     total = sum(settings["ratios"])
     shares = {split: part / total for split, part in zip(SPLITS, settings["ratios"], strict=True)}
-    assign_splits(
-        rows, removed, lists=settings["lists"], groups=settings["groups"], ratios=shares, seed=settings["seed"]
-    )
+    groups = settings["groups"]
+    if settings["folders"]:
+        groups = merge_groups([groups, folder_groups((row.genre, row.file, row.track) for row in rows + removed)])
+    elif not before or len(before) < len(rows):
+        notes += artist_folders(images, [(row.genre, row.file) for row in rows])
+    assign_splits(rows, removed, lists=settings["lists"], groups=groups, ratios=shares, seed=settings["seed"])
     assert not straddling_groups(rows + removed), straddling_groups(rows + removed)
     notes += compare_names(rows, settings["lists"], settings["groups"])
+    notes += two_genres(images, [(row.genre, row.file, row.pixels) for row in rows])
     problems += [line for row in rows + removed if (line := removal(row))]
     notes += _write(images, data, rows, removed, settings)
     return SplitResult(rows, problems, notes, [row for row in rows if row.file not in before])
@@ -204,13 +218,21 @@ def _set_tracks(rows, before, *, pieces):
     """
     tracks = {}
     for row in sorted(before.values(), key=lambda row: SPLITS.index(row.split) if row.split else -1):
-        tracks[row.genre, track_key(row.file)] = row.track
+        tracks[row.genre, picture_key(row.genre, row.file)] = row.track
     for row in rows:
-        key = track_key(row.file, pieces=pieces)
+        key = picture_key(row.genre, row.file, pieces=pieces)
         if pieces:
             row.track = key
         else:
             row.track = before[row.file].track if row.file in before else tracks.get((row.genre, key), key)
+
+
+def named_pieces(data: str | Path | None) -> bool:
+    """Return whether a data folder was split with ``--pieces``: numbers at the end of names are those of pieces."""
+    try:
+        return bool(data) and read_settings(str(data))["pieces"]
+    except MelvisionError:  # split by hand
+        return False
 
 
 def _check_ratios(ratios):

@@ -11,7 +11,13 @@ if TYPE_CHECKING:  # it imports torch
 
 
 def make_folds(
-    pictures: "Pictures", *, groups: Mapping[str, str], folds: int, repeat: int, seed: int
+    pictures: "Pictures",
+    *,
+    groups: Mapping[str, str],
+    folds: int,
+    repeat: int,
+    seed: int,
+    pieces: bool = False,
 ) -> list[tuple[list[int], list[int]]]:
     """Divide pictures into folds: grouped, stratified by genre, seeded.
 
@@ -27,6 +33,8 @@ def make_folds(
         Which repetition of the cross-validation; each is shuffled differently.
     seed : int
         Seed of the shuffling.
+    pieces : bool
+        As of `keys.track_key`.
 
     Returns
     -------
@@ -43,10 +51,12 @@ def make_folds(
 
     from vision.data.survey import hash_pictures
     from vision.splits.groups import connected_components, look_up
-    from vision.splits.keys import is_copy, track_key
+    from vision.splits.keys import is_copy, picture_key
 
     genres = [pictures.classes[label] for label in pictures.y.tolist()]
-    tracks = [(genre, track_key(path)) for genre, path in zip(genres, pictures.paths, strict=True)]
+    tracks = [
+        (genre, picture_key(genre, path, pieces=pieces)) for genre, path in zip(genres, pictures.paths, strict=True)
+    ]
     pixels = [digest or None for digest, _ in hash_pictures(pictures.paths)]
     group_of = np.array(connected_components(tracks, pixels, [look_up(groups, *track) for track in tracks]))
     y = pictures.y.numpy()

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from render.errors import MelvisionError
-from vision.splits.keys import track_key
+from vision.splits.keys import subfolders, track_key
 
 Value = TypeVar("Value")
 
@@ -163,6 +163,63 @@ def read_groups(path: str | Path) -> dict[str, str]:
     if not groups and not header:
         raise MelvisionError(f"{path}: holds no group; expected {expected}")
     return groups
+
+
+def folder_groups(tracks: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Take the first folder inside a genre for an artist.
+
+    Parameters
+    ----------
+    tracks : iterable of (str, str, str)
+        Genre, path and key of each track.
+
+    Returns
+    -------
+    groups : dict of str to str
+        As of `read_groups`; an artist is one group in all genres.
+    """
+    inside = ((genre, subfolders(genre, file), key) for genre, file, key in tracks)
+    return {f"{genre.casefold()}/{key}": f"folder {folders[0].casefold()}" for genre, folders, key in inside if folders}
+
+
+def artist_folders(root: object, tracks: Iterable[tuple[str, str]]) -> list[str]:
+    """Return one line that says how many pictures lie in folders inside their genres; none where none do.
+
+    Parameters
+    ----------
+    root : object
+        The folder of genres.
+    tracks : iterable of (str, str)
+        Genre and path of each picture.
+    """
+    inside = [(genre, folders[0]) for genre, file in tracks if (folders := subfolders(genre, file))]
+    if not inside:
+        return []
+    genre, folder = min(inside)
+    return [
+        f"{root}: {len(inside)} pictures lie in {len(set(inside))} folders inside the genres, such as "
+        f"{genre}/{folder}; where these are artists, --groups-from-folders of vision.split keeps each in one split"
+    ]
+
+
+def two_genres(root: object, pictures: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return one line that names pictures of equal pixels in two genres; none where there are none.
+
+    Parameters
+    ----------
+    root : object
+        The folder of genres.
+    pictures : iterable of (str, str, str)
+        Genre, path and pixel hash of each picture.
+    """
+    by_pixels: dict[str, dict[str, str]] = {}
+    for genre, file, pixels in pictures:
+        by_pixels.setdefault(pixels, {}).setdefault(genre, file)
+    both = [list(files.values()) for files in by_pixels.values() if len(files) > 1]
+    if not both:
+        return []
+    examples = ", ".join(" = ".join(files) for files in both[:3])
+    return [f"{root}: {len(both)} pictures are in two genres; both labels are kept, on one side: {examples}"]
 
 
 def merge_groups(tables: Iterable[Mapping[str, str]]) -> dict[str, str]:

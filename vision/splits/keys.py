@@ -66,6 +66,9 @@ _PARTS = [
 _RANGE = re.compile(r"_(\d+)-(\d+)$")
 _COPY_OF = re.compile(r"^(?:copy of|kopie von|copie de|copia de|cópia de|kopia)[ _]+(?=.)", re.I)
 
+#: Keys of an album's tracks: of "01 Intro", "1-03 Intro", "Track 3".
+_ALBUM = re.compile(r"(?:\d{1,2} )?\d{1,3} ?[^\d\s]|(?:audio ?)?track\d+$")
+
 #: A bare number at the end of a name: a piece of a track, or a track of an album.
 _BARE = re.compile(r"(?<=[^\s._-])[ ._-]+\d+s?$")
 
@@ -135,6 +138,41 @@ def track_key(name: str, *, pieces: bool = False) -> str:
     return re.sub(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", key) or whole.casefold()
 
 
+def picture_key(genre: str, path: str, *, pieces: bool = False) -> str:
+    """Return the `track_key` of a picture in a genre folder, which may lie in folders of artists, albums or tracks.
+
+    Names that number the tracks of an album (``01 Intro``) are told apart by their folders. Names that are nothing but
+    a number belong to the folder: it may hold the pieces of one track. All other names mean the same in any folder.
+
+    Parameters
+    ----------
+    genre : str
+        Name of the genre folder.
+    path : str
+        The picture's path from any folder above the genre's.
+    pieces : bool
+        As of `track_key`.
+
+    Examples
+    --------
+    >>> picture_key("rock", "rock/Artist A/01 Intro.png")
+    'artist a/01 intro'
+    """
+    key, inside = track_key(path, pieces=pieces), subfolders(genre, path)
+    if not inside or not (_ALBUM.match(key) or key.isdecimal()):
+        return key
+    folder = "/".join(re.sub(r"[\s._-]+", " ", part).strip().casefold() for part in inside)
+    return folder if key.isdecimal() else f"{folder}/{key}"
+
+
+def subfolders(genre: str, path: str) -> tuple[str, ...]:
+    """Return the folders between a genre and a picture, the outermost first; arguments as of `picture_key`."""
+    parts = PurePath(unicodedata.normalize("NFC", path.replace("\\", "/"))).parts[:-1]
+    genre = unicodedata.normalize("NFC", genre)
+    last = max((number for number, part in enumerate(parts) if part == genre), default=len(parts))
+    return parts[last + 1 :]
+
+
 def possible_pieces(root: object, tracks: Iterable[tuple[str, str]]) -> list[str]:
     """Return one line that says how many names end in a number as pieces of one track do; none where none do.
 
@@ -143,13 +181,13 @@ def possible_pieces(root: object, tracks: Iterable[tuple[str, str]]) -> list[str
     root : object
         The folder that they are in.
     tracks : iterable of (str, str)
-        Genre and file name of each picture.
+        Genre and path of each picture.
     """
     by_piece: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     files: dict[tuple[str, str], int] = defaultdict(int)
     for genre, file in tracks:
-        whole = genre, track_key(file, pieces=True)
-        by_piece[whole].setdefault(track_key(file), PurePath(file).name)
+        whole = genre, picture_key(genre, file, pieces=True)
+        by_piece[whole].setdefault(picture_key(genre, file), PurePath(file).name)
         files[whole] += 1
     ambiguous = {whole: names for whole, names in by_piece.items() if len(names) > 1}
     if not ambiguous:

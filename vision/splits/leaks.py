@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from render.errors import MelvisionError
 from render.levels import SPLIT_NAMES
 from vision.data.genres import similar_genres
-from vision.splits.groups import look_up
-from vision.splits.keys import possible_pieces, track_key
+from vision.splits.groups import artist_folders, folder_groups, look_up, two_genres
+from vision.splits.keys import picture_key, possible_pieces
 
 if TYPE_CHECKING:  # it imports torch
     from vision.data.dataset import Pictures
@@ -71,6 +71,7 @@ def find_leaks(
     groups: Mapping[str, str] | None = None,
     *,
     pieces: bool = False,
+    folders: bool = False,
     notes: list[str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Find pictures of one track, equal pictures and pictures of one group that are in two splits.
@@ -83,6 +84,8 @@ def find_leaks(
         What `groups.read_groups` returned.
     pieces : bool
         Whether names that differ in a number at their end only are pieces of one track.
+    folders : bool
+        Whether the first folders inside the genres are artists.
     notes : list of str, optional
         Takes what else the user should know of the folders.
 
@@ -101,13 +104,13 @@ def find_leaks(
     from vision.data.dataset import SpectrogramFolder
     from vision.data.survey import hash_pictures
 
-    folders = find_splits(data)
-    if len(folders) < 2:
-        raise MelvisionError(f"{data}: found {', '.join(folders) or 'none'} of train, dev, test; expected at least two")
+    splits = find_splits(data)
+    if len(splits) < 2:
+        raise MelvisionError(f"{data}: found {', '.join(splits) or 'none'} of train, dev, test; expected at least two")
     samples, problems = [], []
     names: set[str] = set()
     notes = [] if notes is None else notes
-    for split, folder in folders.items():
+    for split, folder in splits.items():
         genres = SpectrogramFolder(folder)
         problems += genres.passed.failures()
         notes += genres.passed.notes(folder)
@@ -116,16 +119,22 @@ def find_leaks(
     notes += similar_genres(data, names)
     if not pieces:
         notes += possible_pieces(data, [(genre, path) for _, path, genre in samples])
+    if not folders:
+        notes += artist_folders(data, [(genre, path) for _, path, genre in samples])
 
     hashes = list(hash_pictures([path for _, path, _ in samples]))
+    hashed = zip(samples, hashes, strict=True)
+    notes += two_genres(data, [(genre, path, pixels) for (_, path, genre), (pixels, _) in hashed if pixels])
     kinds = ("the same track", "equal pictures", "one group")
     members: dict[str, dict[object, list]] = {kind: defaultdict(list) for kind in kinds}
     for (split, path, genre), (pixels, _) in zip(samples, hashes, strict=True):
-        track = track_key(path, pieces=pieces)
+        track = picture_key(genre, path, pieces=pieces)
         members["the same track"][genre, track].append((split, path))
         if pixels:
             members["equal pictures"][pixels].append((split, path))
-        group = look_up(groups or {}, genre, track_key(path))
+        group = look_up(groups or {}, genre, picture_key(genre, path))
+        if folders and not group:
+            group = next(iter(folder_groups([(genre, path, track)]).values()), None)
         if group:
             members["one group"][group].append((split, path))
     leaks, reported = [], set()
@@ -140,13 +149,15 @@ def find_leaks(
     return leaks, problems + [problem for _, problem in hashes if problem]
 
 
-def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
+def compare(sets: "Mapping[str, Pictures]", *, pieces: bool = False) -> dict[str, list]:
     """Look for leaks and duplicates among the pictures of a run, as its network gets them.
 
     Parameters
     ----------
     sets : dict of str to Pictures
         Train, dev and perhaps test, of the same classes.
+    pieces : bool
+        As of `find_leaks`.
 
     Returns
     -------
@@ -161,7 +172,8 @@ def compare(sets: "Mapping[str, Pictures]") -> dict[str, list]:
     repeats: dict[str, list] = {"tracks": [], "equal_across": [], "equal_within": []}
     for split, pictures in sets.items():
         for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
-            splits_of[pictures.classes[label], track_key(path)].add(split)
+            genre = pictures.classes[label]
+            splits_of[genre, picture_key(genre, path, pieces=pieces)].add(split)
             digest = hashlib.blake2b(pictures.x[number].numpy().data, digest_size=16).digest()
             other_split, other = first.setdefault(digest, (split, path))
             if other != path:

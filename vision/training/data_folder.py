@@ -114,7 +114,7 @@ def _check(path: Path, images: str | Path | None, pieces: bool) -> DataFolder:
         )
     others: list[str] = []
     leaks, problems = find_leaks(path, pieces=pieces, notes=others)
-    notes = leaks[:LISTED] + [note for note in others if "--pieces" in note]  # training repeats the others
+    notes = leaks[:LISTED] + [note for note in others if " --" in note]  # training repeats the others
     if leaks:
         warning = (
             f"{path} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so scores will"

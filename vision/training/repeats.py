@@ -21,6 +21,7 @@ from vision.reports import metrics
 from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
 from vision.splits.folds import make_folds, select_pictures
 from vision.splits.groups import merge_groups, read_groups
+from vision.splits.keys import possible_pieces
 from vision.splits.leaks import find_splits
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
@@ -74,6 +75,7 @@ def cross_validate(
     repeats: int = 1,
     fold_seed: int = 0,
     groups: Sequence[str | Path] = (),
+    pieces: bool = False,
     out: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> CrossValidationResult:
@@ -96,6 +98,8 @@ def cross_validate(
         Seed of the assignment to folds.
     groups : sequence of str or Path
         Files of groups, such as artists; see `read_groups`.
+    pieces : bool
+        Whether names that differ in a number at their end only are pieces of one track.
     out : str or Path, optional
         Folder of the results; by default ``runs/crossval-<recipe>``.
     progress : callable, optional
@@ -120,10 +124,14 @@ def cross_validate(
     pictures, how = _read(config, images)
     for line in note_and_failure_lines(pictures.notes, pictures.problems):
         say(line)
+    if not pieces:
+        names = zip(pictures.y.tolist(), pictures.paths, strict=True)
+        for note in possible_pieces(images, [(pictures.classes[label], path) for label, path in names]):
+            say(f"note: {note}")
     check_genres(pictures, images)
     done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(repeats):
-        pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed)
+        pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
         for number, numbers in enumerate(pairs, 1):
             folder = out / f"fold-{repeat + 1}-{number:02}"
             done.append(folder)

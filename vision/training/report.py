@@ -16,7 +16,7 @@ from vision.models import run_files
 from vision.reports import html, metrics, plots
 from vision.reports.tables import SplitPredictions, text_report, write_split_predictions
 from vision.splits import leaks
-from vision.splits.folder import read_settings
+from vision.splits.folder import named_pieces, read_settings
 from vision.training.config import TrainConfig, command_of
 
 #: Mistakes that a page shows: the most confident ones.
@@ -234,7 +234,7 @@ def _context(result: RunResult) -> dict[str, Any]:
         "splits": list(result.sets),
         "count_rows": _count_rows(result.sets, classes),
         "split_description": _describe_split(config.data),
-        "leak_notes": _leak_notes(result.sets),
+        "leak_notes": _leak_notes(result.sets, pieces=named_pieces(config.data)),
         "command": command_of(config),
         "hardware": f"On {about['device']}, {about['precision']}, {about['threads']} threads.",
         "settings": json.dumps(about["config"], indent=1),
@@ -325,9 +325,9 @@ def _describe_split(data: str | Path) -> str:
         return "Split by hand, or by another program."
 
 
-def _leak_notes(sets: dict[str, Pictures]) -> list[str]:
+def _leak_notes(sets: dict[str, Pictures], *, pieces: bool) -> list[str]:
     """What the leak check found, a sentence each."""
-    leaked = leaks.compare(sets)
+    leaked = leaks.compare(sets, pieces=pieces)
     notes = []
     for kind, what in (("tracks", "tracks"), ("equal_across", "pairs of equal pictures")):
         if leaked[kind]:
