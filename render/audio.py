@@ -57,7 +57,7 @@ class _StderrSilencer:
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
+            if self._inside == 0 and sys.stderr is not None:  # None: a program without a terminal
                 sys.stderr.flush()
                 self._saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nothing, 2)
@@ -67,9 +67,10 @@ class _StderrSilencer:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
-            if self._inside == 0:
+            if self._inside == 0 and self._saved >= 0:
                 os.dup2(self._saved, 2)
                 os.close(self._saved)
+                self._saved = -1
 
 
 _silence_stderr = _StderrSilencer()

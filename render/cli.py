@@ -1,5 +1,6 @@
 """What all commands share: exit codes, one-line errors, notes, failures and progress."""
 
+import contextlib
 import functools
 import os
 import re
@@ -8,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
 
 from render.errors import MelvisionError, ParameterError
 
@@ -18,9 +19,81 @@ Item = TypeVar("Item")
 _in_command = ContextVar("in_command", default=False)
 
 
+#: Control characters, line breaks, and marks that turn the direction of writing: a name may hold any, and on a terminal
+#: they would colour, move or hide what is printed.
+_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+
+
+class EscapingStream:
+    """A text stream that prints control characters, other than tab and the end of a line, as escapes.
+
+    Parameters
+    ----------
+    stream : text file
+        What is written to.
+    title : str
+        What to call it in the message of an OSError.
+    """
+
+    def __init__(self, stream: TextIO, title: str):
+        self.stream, self._title = stream, title
+
+    def write(self, text: str) -> int:
+        """Write `text`, escaped."""
+        with self._named():
+            return self.stream.write(re.sub(f"[{_CONTROLS}]", _escape, text))
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._named():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # of the same kind: OSError makes a BrokenPipeError of its number
+            raise OSError(error.errno, error.strerror, self._title) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _escape(match: re.Match) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def _open_missing_streams() -> None:
+    """Open what a daemon or pythonw has closed, so that no file is opened under the numbers of standard streams."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+
+
+@contextlib.contextmanager
+def _printable_streams() -> Iterator[None]:
+    """While a command runs, print what a terminal can show; without standard streams, print to nowhere."""
+    _open_missing_streams()
+    before = sys.stdout, sys.stderr
+    streams = ("stdout", sys.stdout, "standard output"), ("stderr", sys.stderr, "standard error")
+    for name, stream, title in streams:
+        if stream is None or stream.closed:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as long as the process
+        # A name may hold bytes that this terminal cannot show: escaped, too, and no UnicodeEncodeError.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, EscapingStream(stream, title))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 def one_line(text: object) -> str:
     """Return `text` with line breaks and other control characters escaped: file names may hold any."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: repr(match[0])[1:-1], str(text))
+    return re.sub(rf"[\t\n{_CONTROLS}]", _escape, str(text))
 
 
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
@@ -37,11 +110,10 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
         warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
         # Nor does it matter that EXIF data are damaged: the picture is then taken as it lies.
         warnings.filterwarnings("ignore", message="Corrupt EXIF data")
-        # A file name may hold bytes that this terminal cannot show: print them as escapes instead of
-        # failing with a UnicodeEncodeError.
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
+        with _printable_streams():
+            return run(argv)
+
+    def run(argv: Sequence[str] | None) -> int:
         outside = _in_command.set(True)
         try:
             code = main(argv)
@@ -55,17 +127,23 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             print("interrupted; what was finished is kept", file=sys.stderr)
             return 130
         except BrokenPipeError:
-            # The reader (`| head`) has gone; point stdout at /dev/null so that Python's flush at exit does not fail.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _give_up_stdout()  # the reader (`| head`) has gone
             return 141
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
+            if error.filename == "standard output":  # a full disk, say
+                _give_up_stdout()
             print(f"error: {where}{error.strerror or error}", file=sys.stderr)
             return 2
         finally:
             _in_command.reset(outside)
 
     return wrapped
+
+
+def _give_up_stdout() -> None:
+    """Point standard output at nowhere, so that Python's own flush at exit does not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def note_and_failure_lines(notes: Iterable[object], failures: Iterable[object]) -> list[str]:
@@ -109,7 +187,9 @@ def progress(iterable: Iterable[Item], *, total: int, desc: str, unit: str, ever
     if sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(iterable, total=total, desc=desc, unit=unit, leave=False)
+        # Straight to the terminal: a bar is drawn with control characters.
+        terminal = getattr(sys.stderr, "stream", sys.stderr)
+        yield from tqdm(iterable, total=total, desc=desc, unit=unit, leave=False, file=terminal)
         return
     start = shown = time.monotonic()
     for done, item in enumerate(iterable, 1):

@@ -134,3 +134,62 @@ def test_notes_come_before_failures_a_line_each(capsys):
     captured = capsys.readouterr()
     assert captured.err == "note: a\\nb: is silent\nfailed: c: is damaged\n"
     assert captured.out == ""
+
+
+HOSTILE = "\x1b[31mred\x1b[0m\r\x9b2J\u202egenre"
+
+
+def test_control_characters_are_printed_as_escapes(capsys):
+    @command
+    def main(argv=None):
+        print(f"a table\tof {HOSTILE}\nand more")
+        print(HOSTILE, file=sys.stderr)
+        raise MelvisionError(HOSTILE + "\n")
+
+    assert main() == 2
+    out, err = capsys.readouterr()
+    assert out == "a table\tof " + HOSTILE.encode("unicode_escape").decode() + "\nand more\n"
+    for text in (out, err):
+        assert not set(HOSTILE) & {"\x1b", "\r", "\x9b", "\u202e"} & set(text)
+    assert len(err.splitlines()) == 2
+
+
+def test_names_of_all_languages_are_printed_as_they_are(capsys):
+    names = "Forr\xf3 \u65e5\u672c\u8a9e \u05e9\u05dc\u05d5\u05dd \U0001f3b8"
+    assert command(lambda argv: print(names) or 0)() == 0
+    assert capsys.readouterr().out == names + "\n"
+
+
+SCRIPT = """
+import sys
+{before}
+from render.cli import command
+@command
+def main(argv=None):
+    print("printed")
+    print("told", file=sys.stderr)
+    open(sys.argv[1], "w").write("done")
+    return 0
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("streams", ["2>&-", "1>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "None"])
+def test_without_standard_streams_the_work_is_done(tmp_path, streams):
+    out = tmp_path / "done.txt"
+    before = "sys.stdout = sys.stderr = None" if streams == "None" else ""
+    (tmp_path / "script.py").write_text(SCRIPT.format(before=before))
+    shell = f"{sys.executable} {tmp_path / 'script.py'} {out} {'' if streams == 'None' else streams}"
+    done = subprocess.run(shell, shell=True, env=os.environ | {"PYTHONPATH": os.getcwd()}, capture_output=True)
+    assert (done.returncode, out.read_text()) == (0, "done")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(before=""))
+    shell = f"{sys.executable} {tmp_path / 'script.py'} {tmp_path / 'done.txt'} > /dev/full"
+    done = subprocess.run(shell, shell=True, env=os.environ | {"PYTHONPATH": os.getcwd()}, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(b"error: standard output: ") and b"Traceback" not in done.stderr
