@@ -40,3 +40,7 @@ class PictureError(MelvisionError):
 
 class AudioError(MelvisionError):
     """A recording that cannot be used; the message says why, without the path."""
+
+
+class SilentError(MelvisionError):
+    """A recording or picture of silence where a genre was asked for; the message is without the path."""

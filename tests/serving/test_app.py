@@ -568,3 +568,10 @@ def test_a_long_name_is_a_name(client):
     reply = client.post("/api/predict", files=[("file", (" " * 3000 + "x.png", b"no picture"))])
     assert reply.status_code == 200
     assert "cannot be read as a picture" in reply.json()[0]["error"]
+
+
+def test_silence_gets_no_genre(client):
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros(44100), 22050, format="WAV")
+    answer = post(client, ("quiet.wav", data.getvalue())).json()[0]
+    assert answer["predicted"] is None and "silent" in answer["error"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from render.errors import MelvisionError
+from render.errors import MelvisionError, SilentError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS, SNDFILE_ENDINGS
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocessor
@@ -240,12 +240,18 @@ class Predictor:
 
         Raises
         ------
+        SilentError
+            When it holds no sound.
         PictureError, AudioError, ValueError
             When it cannot be used; the message says why, without the path.
         """
         if isinstance(source, np.ndarray):
-            return self.preprocessor.from_samples(source, sr)
-        return self.preprocessor.from_file(source)
+            read = self.preprocessor.from_samples(source, sr)
+        else:
+            read = self.preprocessor.from_file(source)
+        if read.silent:
+            raise SilentError(SILENT)
+        return read
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
         """The models' mean probabilities of pictures: a PixelStore to (n, n_classes), float32."""
@@ -314,11 +320,7 @@ class Predictor:
             read = self.read(source, sr=sr)
         except UNUSABLE as error:
             prediction.error = str(error) or type(error).__name__
+            prediction.silent = isinstance(error, SilentError)
             return prediction, None
-        prediction.seconds = read.seconds
-        if read.silent:
-            prediction.silent, prediction.error = True, SILENT
-            prediction.notes = list(read.sound_notes)
-            return prediction, None
-        prediction.notes = read.notes
+        prediction.notes, prediction.seconds = read.notes, read.seconds
         return prediction, read.x

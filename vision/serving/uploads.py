@@ -21,7 +21,7 @@ from render import png
 from vision.attribution.occlusion import saliency
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor
-from vision.inference.predictor import Predictor, readable_endings
+from vision.inference.predictor import SILENT, Predictor, readable_endings
 from vision.inference.timeline import segments, timeline
 
 #: Columns of a picture that is shown; more than a screen has would only be traffic.
@@ -108,7 +108,8 @@ class UploadPredictor:
 
     def _predict(self, path: Path, extras: Collection[str]) -> dict:
         try:
-            return self._answer(self._preprocessor.from_file(path), extras)
+            read = self._preprocessor.from_file(path)
+            return {"predicted": None, "error": SILENT} if read.silent else self._answer(read, extras)
         except UNUSABLE as error:
             message = str(error) or type(error).__name__
             return {"error": message.replace(f"file:{path}", "the file").replace(str(path), "the file")}
