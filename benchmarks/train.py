@@ -213,7 +213,13 @@ def ours_until(args, seed, texture=True):
         if row["dev_accuracy"] >= args.accuracy or len(rows) >= args.epochs or seconds > args.seconds:
             raise _Enough
 
-    config = TrainConfig.from_recipe("standard", data=str(args.data), seed=seed, device=args.device, texture=texture)
+    config = TrainConfig.from_recipe(
+        "standard",
+        data=str(args.data),
+        seed=seed,
+        device=args.device,
+        experts=TrainConfig.experts if texture else "network",
+    )
     with tempfile.TemporaryDirectory() as out, contextlib.suppress(_Enough):
         run.fit(config, out, on_epoch=stop_when_reached)
     return time.perf_counter() - start, len(rows), max(row["dev_accuracy"] for row in rows)

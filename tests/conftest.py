@@ -113,6 +113,19 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     write_tree(root / "images", 12)
     assert split.main([str(root / "images"), "-o", str(root / "data")]) == 0
-    flags = ["--epochs", "12", "--size", "32", "--batch-size", "8", "--threads", "1", "--device", "cpu"]
+    flags = [
+        "--recipe",
+        "quick",
+        "--epochs",
+        "12",
+        "--size",
+        "32",
+        "--batch-size",
+        "8",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert train.main(["--data", str(root / "data"), "--out", str(root / "run"), *flags]) == 0
     return root

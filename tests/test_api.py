@@ -36,7 +36,15 @@ from vision import (
 )
 
 ROOT = Path(__file__).parents[1]
-SMALL = {"epochs": 1, "size": 32, "batch_size": 8, "threads": 1, "device": "cpu", "precision": "fp32", "texture": False}
+SMALL = {
+    "epochs": 1,
+    "size": 32,
+    "batch_size": 8,
+    "threads": 1,
+    "device": "cpu",
+    "precision": "fp32",
+    "experts": "network",
+}
 
 
 def run_python(code, **environment):

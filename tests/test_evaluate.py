@@ -13,6 +13,7 @@ def test_evaluate_equals_the_runs_own_scores(trained, capsys, tmp_path):
     assert evaluate.main([str(trained / "run"), "--data", str(trained / "data"), "--json", "--device", "cpu"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["trained_on"] == 0
+    assert run_scores["test"].pop("experts").keys() == {"vgg_small", "texture"}
     assert {name: printed[name] for name in run_scores["test"]} == run_scores["test"]
     flags = ["--data", str(trained / "images"), "--csv", str(tmp_path / "all.csv")]
     assert evaluate.main([str(trained / "run"), *flags]) == 0

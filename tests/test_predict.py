@@ -74,7 +74,7 @@ def test_ours_are_drawn_at_the_size_of_the_train_pictures(tmp_path):
     assert spec.drawn == [150, 300]
     assert spec.render is None
     theirs = read_folder(tmp_path / "theirs", Preprocessor(spec))
-    model = {"name": "vgg", "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": 0}
+    model = {"name": "vgg", "mean": [0.5], "std": [0.2], "dropout": 0.0, "texture": 0, "experts": {"vgg": 1.0}}
     model_spec = ModelSpec(theirs.classes, model, spec)
     checkpoint.save(tmp_path / "model.pt", checkpoint.build(model_spec), model_spec)
     predictor = Predictor(tmp_path, "cpu")

@@ -36,7 +36,19 @@ def bursts(tmp_path_factory):
         for number in range(12):
             write_picture(root / "images" / genre / f"{genre}.{number:05}.png", burst_of(genre, number)[0])
     assert split.main([str(root / "images"), "-o", str(root / "data")]) == 0
-    flags = ["--model", "vgg", "--no-texture", "--epochs", "10", "--seed", "1", "--batch-size", "8", "--threads", "1"]
+    flags = [
+        "--recipe",
+        "quick",
+        "--no-texture",
+        "--epochs",
+        "10",
+        "--seed",
+        "1",
+        "--batch-size",
+        "8",
+        "--threads",
+        "1",
+    ]
     assert train.main(["--data", str(root / "data"), "--out", str(root / "run"), "--device", "cpu", *flags]) == 0
     predictor = Predictor(root / "run", "cpu")
     tracks = []

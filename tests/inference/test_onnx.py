@@ -68,7 +68,8 @@ def learnt(name, texture, pictures, channels=1):
     """A model after a few training steps on some pictures, and its spec."""
     torch.manual_seed(0)
     points = len(train_windows(pictures.x)) if texture else 0
-    arguments = {"name": name, "texture": points, "dropout": 0.1}
+    experts = {name: 0.5, "texture": 0.5} if texture else {name: 1.0}
+    arguments = {"name": name, "texture": points, "dropout": 0.1, "experts": experts}
     mean, std = pictures.x.mean_and_std()
     spec = InputSpec(pictures.x.height, channels, window=5.0)
     spec = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
@@ -258,7 +259,7 @@ REFUSED = [
     (lambda model: model.graph.ClearField("node"), "is no ONNX file or damaged"),
     (lambda model: model.graph.ClearField("initializer"), "ONNX Runtime cannot use it"),
     (unknown_operator, "ONNX Runtime cannot use it"),
-    (set_metadata("format", "3"), "was exported by another version"),
+    (set_metadata("format", "99"), "was exported by another version"),
     (set_metadata("spec", "[" * 100_000), "its spec is damaged"),
     (set_metadata("spec", "[]"), "its spec is damaged"),
     (set_metadata("models", "many"), "its spec is damaged"),

@@ -59,6 +59,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
 @pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in NAMES), ("crnn", 3), ("resnet18", 3)])
 def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     model = {**ARGUMENTS, "name": name, "mean": [0.4] * channels, "std": [0.2] * channels, "texture": 4}
+    model |= {"experts": {name: 0.5, "texture": 0.5}}
     model = {key: value for key, value in model.items() if key not in ("channels", "size")}
     spec = InputSpec(size_of(name), channels, window=5.0, typical_seconds=12.0)
     recipe = ModelSpec(["a", "b", "c"], model, spec)

@@ -49,7 +49,7 @@ def test_logits_gradients_and_probabilities(name, texture):
         if texture:
             one, other = model.net(model.normalize(x)).softmax(dim=1), model.texture(x).softmax(dim=1)
             assert torch.allclose(found.exp().sum(dim=1), torch.ones(4), atol=1e-5)
-            assert torch.allclose(found.exp(), 0.3 * one + 0.7 * other, atol=1e-5)
+            assert torch.allclose(found.exp(), 0.5 * one + 0.5 * other, atol=1e-5)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -127,3 +127,19 @@ def test_nothing_that_apples_devices_lack(name):
         found = torch.cat([part for _, part in predict_windows(model, x, windows)])
     assert loss > 0
     assert torch.allclose(found.sum(dim=1), torch.ones(len(found)), atol=1e-5)
+
+
+def test_the_answer_is_the_weighted_mean_of_the_experts():
+    torch.manual_seed(0)
+    experts = {"cnn2": 0.25, "texture": 0.75}
+    arguments = {"name": "cnn2", "channels": 1, "size": 32, "mean": [0.5], "std": [0.2], "dropout": 0.1}
+    model = create_model(3, **arguments, texture=8, experts=experts).eval()
+    fit_texture(model, levels("cnn2", 8), torch.arange(8) % 3)
+    x = torch.rand(5, 1, 32, 32)
+    with torch.inference_mode():
+        alone = {name: model.alone(name)(x).softmax(dim=1) for name in experts}
+        mean = sum(weight * alone[name] for name, weight in experts.items())
+        assert torch.allclose(model(x).softmax(dim=1), mean, atol=1e-5)
+    only = create_model(3, **arguments, texture=8, experts={"texture": 1.0}).eval()
+    only.texture.load_state_dict(model.texture.state_dict())
+    assert only.net is None and torch.allclose(only(x).softmax(dim=1), alone["texture"], atol=1e-6)

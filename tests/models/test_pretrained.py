@@ -39,7 +39,7 @@ def test_pretrained_weights_are_taken_but_for_the_last_layer(downloads, name):
 
 
 REFUSED = [
-    ({"name": "resnet9000"}, "expected one of vgg, vgg_dense, cnn2, cnn3, crnn, or a torchvision model"),
+    ({"name": "resnet9000"}, "expected one of vgg, vgg_small, vgg_dense, cnn2, cnn3, crnn, or a torchvision model"),
     ({"name": "fcn_resnet50"}, "expected one of vgg"),
     ({"name": "vgg", "weights": "DEFAULT"}, "weights DEFAULT: vgg has none; they are for torchvision's models"),
     ({"name": "resnet18", "weights": "BEST"}, "weights BEST: torchvision has none of this name for resnet18"),

@@ -50,6 +50,10 @@ def test_a_checkpoint_of_format_3_is_read(tmp_path, config, track_seconds):
         ({"classes": "ab"}, "classes"),
         ({"about": None}, "about"),
         ({"model": {"texture": True}}, "texture"),
+        ({"model": {"experts": {}}}, "experts"),
+        ({"model": {"experts": {"texture": 1.0}}}, "experts"),
+        ({"model": {"experts": {"cnn2": float("nan")}}}, "experts"),
+        ({"model": {"experts": {"cnn2": 0.5}}}, "experts"),
         ({"input": {"size": 0}}, "size"),
         ({"input": {"channels": True}}, "channels"),
         ({"input": {"channels": None}}, "channels"),
@@ -60,9 +64,23 @@ def test_a_checkpoint_of_format_3_is_read(tmp_path, config, track_seconds):
     ],
 )
 def test_a_spec_that_cannot_be_is_refused_by_name(change, part):
-    values = ModelSpec(["a", "b"], {"texture": 0}, InputSpec(32)).to_dict()
+    values = ModelSpec(["a", "b"], {"name": "cnn2", "texture": 0, "experts": {"cnn2": 1.0}}, InputSpec(32)).to_dict()
     assert ModelSpec.from_dict(values).input == InputSpec(32)
     for name, value in change.items():
         values[name] = values[name] | value if isinstance(value, dict) else value
     with pytest.raises((ValueError, TypeError), match=part):
         ModelSpec.from_dict(values)
+
+
+@pytest.mark.parametrize("texture", [0, 4])
+def test_a_checkpoint_of_format_4_is_read(tmp_path, texture):
+    """Its experts had fixed weights, and its vgg is called vgg_small now."""
+    model = {"name": "vgg", "mean": [0.4], "std": [0.2], "dropout": 0.1, "texture": texture}
+    content = {"classes": ["blues", "jazz"], "model": model, "input": InputSpec(32, 1, 5.0).to_dict(), "about": {}}
+    spec = ModelSpec.from_dict(content)
+    assert spec.model["experts"] == ({"vgg_small": 0.3, "texture": 0.7} if texture else {"vgg_small": 1.0})
+    built = checkpoint.build(spec).eval()
+    checkpoint.write(tmp_path / "model.pt", {"format": 4, "spec": content, "weights": built.state_dict()})
+    loaded, again = checkpoint.load_model(tmp_path)
+    x = torch.rand(3, 1, 32, 32)
+    assert again == spec and torch.allclose(loaded(x), built(x), atol=1e-6)

@@ -8,10 +8,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from vision.data.pixel_store import PixelStore, to_pixels
-from vision.inference.windows import predict_proba
 from vision.models import svm
 from vision.models.classifier import create_model
-from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, fit_texture, texture_probabilities, train_windows
+from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, fit_texture, out_of_fold, train_windows
 
 CPU = torch.device("cpu")
 
@@ -138,24 +137,25 @@ def test_nothing_in_it_is_trained():
     assert list(TextureSVM(3, size=32, points=6).parameters()) == []
 
 
-def test_given_probabilities_are_not_computed_again(monkeypatch):
-    """Also where batches are cut otherwise, and in another order of pictures."""
-    x, y = stripes(40)
-    model = build(x)
-    fit_texture(model, x, y)
-    numbers = [7, 3, *range(10, 40)]
-    known = texture_probabilities(model, x, numbers)
-    expected = predict_proba(model, x, numbers)
-    assert known.shape == (32 * 3, 3)
-    assert known.std() > 0.1
-    monkeypatch.setattr(model.texture, "forward", None)
-    assert torch.allclose(predict_proba(model, x, numbers, texture_probabilities=known), expected, atol=1e-6)
-    with pytest.raises(TypeError):
-        predict_proba(model, x, numbers)
+def test_out_of_fold_probabilities_are_of_svms_that_have_not_seen_the_group():
+    """Pictures that are equal within a group, with labels at random: seen, they would be answered right."""
+    x, _ = stripes(48)
+    doubled = PixelStore.collect([x[number // 2] for number in range(48)], channels=1, height=32)
+    y = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(1)).repeat_interleave(2)
+    apart = out_of_fold(doubled, y, range(48), n_classes=3)
+    together = out_of_fold(doubled, y, [number // 2 for number in range(48)], n_classes=3)
+    accuracy = [(p.argmax(dim=1) == y).float().mean() for p in (apart, together)]
+    assert accuracy[0] > 0.8 and accuracy[1] < 0.6
+    assert torch.allclose(together.sum(dim=1), torch.ones(48), atol=1e-5)
 
 
-def test_no_probabilities_without_a_texture_svm():
-    x, _ = stripes(4)
-    assert texture_probabilities(build(x), x, []) is None
-    plain = create_model(3, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.1, texture=0)
-    assert texture_probabilities(plain, x, [0]) is None
+def test_out_of_fold_probabilities_tell_the_genres_apart():
+    x, y = stripes(60)
+    p = out_of_fold(x, y, range(60), n_classes=3, seed=3)
+    assert (p.argmax(dim=1) == y).float().mean() > 0.85
+    assert torch.equal(p, out_of_fold(x, y, range(60), n_classes=3, seed=3))
+
+
+def test_a_genre_of_one_group_has_none():
+    x, y = stripes(12)
+    assert out_of_fold(x, y, [0 if label == 1 else number for number, label in enumerate(y)], n_classes=3) is None

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -34,12 +34,15 @@ def parse(*arguments):
 def test_presets():
     """What docs/recipe.md was measured with."""
     assert PRESETS["standard"] == {
-        "model": "vgg", "texture": True, "window": 10.0, "size": 128, "epochs": 30, "optimizer": "adamw",
-        "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3, "label_smoothing": 0.1,
-        "stretch": 0.1, "shift": 0.025, "random_eq": 4.0, "mixup": 0.3,
+        "model": "vgg", "experts": "network:0.6,texture:0.4", "window": 7.5, "size": 224, "epochs": 100,
+        "optimizer": "adamw", "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3,
+        "label_smoothing": 0.1, "soft_labels": 0.5, "stretch": 0.1, "shift": 0.025, "random_eq": 4.0, "mixup": 0.3,
     }  # fmt: skip
+    quick = {"model": "vgg_small", "experts": "network:0.3,texture:0.7", "window": 10.0, "size": 128, "epochs": 30}
+    assert PRESETS["quick"] == PRESETS["standard"] | quick | {"soft_labels": 0.0}
     assert PRESETS["classic"] == {
-        "model": "vgg_dense", "texture": False, "window": 0.0, "size": 224, "epochs": 25, "optimizer": "adam",
+        "model": "vgg_dense", "experts": "network", "soft_labels": 0.0, "window": 0.0, "size": 224, "epochs": 25,
+        "optimizer": "adam",
         "lr": 5e-4, "schedule": "cosine", "weight_decay": 0.0, "dropout": 0.5, "label_smoothing": 0.0,
         "stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0,
     }  # fmt: skip
@@ -51,7 +54,8 @@ def test_flags_that_are_not_given_leave_the_recipes_values():
     assert parse() == TrainConfig()
     assert parse("--recipe", "classic") == TrainConfig.from_recipe("classic")
     assert parse("--recipe", "classic", "--lr", "0.1", "--texture").lr == 0.1
-    assert parse("--no-texture").texture is False
+    assert parse("--no-texture").expert_weights == {"vgg": 1.0}
+    assert parse("--model", "cnn2", "--experts", "texture:1,cnn2:3").expert_weights == {"texture": 0.25, "cnn2": 0.75}
 
 
 def test_every_setting_has_a_flag_that_sets_it():
@@ -98,7 +102,8 @@ WRONG = {
     "window": [-1, 0.05, 1e6], "size": [0, 100, 2048], "seed": [-1, 1 << 31], "epochs": [0, 100001, "many"],
     "batch_size": [1, 65537], "lr": [0, -1, 10, float("nan")], "weight_decay": [-0.1, 1], "dropout": [-0.1, 1],
     "optimizer": ["adagrad"], "schedule": ["linear"], "stretch": [-0.1, 1.1], "shift": [-0.1, 0.6],
-    "random_eq": [-1, 41], "mixup": [-1, 101], "masks": [-1, 11], "label_smoothing": [-0.1, 1], "patience": [-1],
+    "random_eq": [-1, 41], "mixup": [-1, 101], "masks": [-1, 11], "label_smoothing": [-0.1, 1],
+    "soft_labels": [-0.1, 1.1], "patience": [-1],
     "input": ["grey"], "track_seconds": [0, 1e6], "precision": ["fp16"], "threads": [0, 1025], "recipe": ["best"],
 }  # fmt: skip
 
@@ -156,3 +161,20 @@ def test_the_documentation_is_in_step():
     assert settings_table() in text, "python -c 'from vision.training.config import *; print(settings_table())'"
     for one in fields(TrainConfig):
         assert f"| `{one.name}` |" in text
+
+
+@pytest.mark.parametrize(
+    "experts", ["", "best", "vgg:0", "vgg,vgg", "vgg:0.5,network:0.5", "vgg:x", "texture:-1", "vgg:"]
+)
+def test_experts_that_cannot_be(experts):
+    with pytest.raises(ParameterError) as error:
+        TrainConfig(experts=experts).check()
+    assert error.value.parameter == "experts"
+
+
+def test_settings_of_earlier_versions_keep_their_model():
+    old = {name: value for name, value in asdict(TrainConfig()).items() if name not in ("experts", "soft_labels")}
+    config = TrainConfig.from_dict(old | {"texture": True})
+    assert (config.model, config.expert_weights) == ("vgg_small", {"vgg_small": 0.3, "texture": 0.7})
+    assert config.soft_labels == 0
+    assert TrainConfig.from_dict(old | {"texture": False}).expert_weights == {"vgg_small": 1.0}

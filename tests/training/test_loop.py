@@ -13,6 +13,7 @@ from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import InputSpec
 from vision.inference import device
+from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models.svm import TextureSVM
 from vision.training import loop, run
@@ -40,8 +41,8 @@ def pictures(levels, labels, n_classes):
 
 def trained_on(train_set, out, **settings):
     """A model trained on pictures, with nothing at random but the order."""
-    plain = {"texture": False, "window": 0.0, "size": 32, "batch_size": 8, "dropout": 0.0, "label_smoothing": 0.0}
-    plain |= {"stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0, "weight_decay": 0.0}
+    plain = {"experts": "network", "window": 0.0, "size": 32, "batch_size": 8, "dropout": 0.0, "label_smoothing": 0.0}
+    plain |= {"stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0, "weight_decay": 0.0, "soft_labels": 0.0}
     config = TrainConfig(**plain | settings)
     spec = run.make_model_spec(config, train_set, InputSpec(32), {"precision": "fp32"})
     out.mkdir()
@@ -140,7 +141,20 @@ def test_shuffled_labels_are_learned_by_heart_but_say_nothing_of_dev(tmp_path):
             for number in range(n):
                 S_db = spectrogram_of(rng.choice([*BANDS]), int(rng.integers(1 << 30)), 32)
                 write_picture(tmp_path / "data" / split / genre / f"{genre}.{split}{number}.png", S_db)
-    plain = ["--mixup", "0", "--random-eq", "0", "--stretch", "0", "--shift", "0", "--dropout", "0"]
+    plain = [
+        "--mixup",
+        "0",
+        "--random-eq",
+        "0",
+        "--stretch",
+        "0",
+        "--shift",
+        "0",
+        "--dropout",
+        "0",
+        "--soft-labels",
+        "0",
+    ]
     assert train.main(flags(tmp_path / "data", tmp_path / "run", 12, *plain)) == 0
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert history_of(tmp_path / "run")[-1]["train_accuracy"] > 0.6
@@ -200,3 +214,25 @@ def test_seeds_epochs_and_processes_draw_differently():
         seed_everything(seed, epoch, rank)
         drawn.add(torch.rand(1).item())
     assert len(drawn) == 6
+
+
+def test_texture_alone_takes_no_epochs(data, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(flags(data, run, 5, "--experts", "texture")) == 0
+    assert [row["epoch"] for row in history_of(run)] == [0]
+    scores = json.loads((run / "metrics.json").read_text())
+    assert scores["dev"]["accuracy"] == scores["dev_last"]["accuracy"] and "experts" not in scores["dev"]
+    predictor = Predictor(run, "cpu")
+    assert predictor.experts == {"texture": 1.0} and not list(predictor.models[0].parameters())
+
+
+def test_the_curves_are_of_the_network_alone(data, tmp_path):
+    run = tmp_path / "run"
+    assert train.main(flags(data, run, 3, "--experts", "network:0.2,texture:0.8", "--seed", "4")) == 0
+    last, scores = history_of(run)[-1], json.loads((run / "metrics.json").read_text())
+    predictor = Predictor(run, "cpu")
+    assert last["dev_accuracy"] == pytest.approx(scores["dev_last"]["accuracy"])
+    kept = history_of(run)[scores["kept_epoch"] - 1]
+    name = predictor.model_spec.model["name"]
+    assert kept["network_dev_accuracy"] == pytest.approx(scores["dev"]["experts"][name]["accuracy"])
+    assert kept["network_dev_loss"] == pytest.approx(scores["dev"]["experts"][name]["loss"], abs=0.02)

@@ -145,7 +145,7 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-SMALL = {"model": "cnn2", "texture": False, "size": 32, "batch_size": 8, "epochs": 2, "device": "cpu"}
+SMALL = {"model": "cnn2", "experts": "network", "size": 32, "batch_size": 8, "epochs": 2, "device": "cpu"}
 
 
 def test_the_library_prints_nothing_and_returns_the_run(trained, tmp_path, capfd, no_plots):

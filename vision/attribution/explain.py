@@ -17,7 +17,7 @@ from vision.data.genres import match_genre
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput
 from vision.inference.predictor import Predictor
-from vision.models.classifier import GenreClassifier
+from vision.models.classifier import TEXTURE
 
 #: Resolution of a track's profiles: bands, and times of a track of up to as many windows.
 BANDS, TIMES = 16, 12
@@ -147,7 +147,6 @@ def _explain(
     n = len(PixelStore.of(x[None]).starts(0))
     times = min(n * max(1, TIMES // n), x.shape[-1])
     start = read.settings.offset if read.settings else 0.0
-    textured = any(model.texture is not None for model in predictor.models)
     return Explanation(
         name=track.path.name,
         x=x,
@@ -160,7 +159,7 @@ def _explain(
         label=label,
         heat=saliency(predictor, x, label),
         cam=grad_cam(predictor.models, x, label) if with_grad_cam else None,
-        share=1 - GenreClassifier.TEXTURE if textured else 1.0,
+        share=sum(weight for name, weight in predictor.experts.items() if name != TEXTURE),
         bands=track.bands[:, label],
         times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0],
     )

@@ -42,6 +42,8 @@ def feature_layer(model: GenreClassifier, size: int) -> nn.Module:
         if isinstance(output, torch.Tensor) and output.dim() == 4 and min(output.shape[2:]) > 1:
             outputs.append((layer, output.shape[2:]))
 
+    if model.net is None:
+        raise ValueError("has no network, so there is no Grad-CAM: it is an expert on texture alone")
     hooks = [layer.register_forward_hook(record) for layer in model.net.modules()]
     try:
         with torch.inference_mode():
@@ -60,8 +62,8 @@ def grad_cam(models: Sequence[GenreClassifier], x: torch.Tensor, label: int) -> 
     """Compute Grad-CAM of a track: where the feature maps of the convolutions are evidence for a genre.
 
     After Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization"
-    (2017), computed by captum. It explains a network's convolutions only. The texture SVM, which has most of the weight
-    in the standard preset, has no gradient: `occlusion.saliency` explains the whole prediction.
+    (2017), computed by captum. It explains a network's convolutions only. The expert on texture has no gradient:
+    `occlusion.saliency` explains the whole prediction.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ENDING = ".onnx"
 
-FORMAT = 2
-OLD_FORMATS = (1,)
+FORMAT = 3
+OLD_FORMATS = (1, 2)
 
 #: The oldest operator set that has all we need; ONNX Runtime reads it since 1.14.
 OPSET = 18
@@ -310,7 +310,7 @@ def _read_metadata(model, path):
     if metadata["format"] not in map(str, (FORMAT, *OLD_FORMATS)):
         raise MelvisionError(f"{path}: was exported by another version of melvision; export again, or use that version")
     try:
-        text = metadata["spec"] if metadata["format"] == str(FORMAT) else metadata["recipe"]
+        text = metadata["recipe"] if metadata["format"] == "1" else metadata["spec"]
         return ModelSpec.from_dict(json.loads(text)), int(metadata["models"])
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise MelvisionError(f"{path}: its spec is damaged ({_first_line(error)}); export again") from None

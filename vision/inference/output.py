@@ -49,14 +49,14 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
     Returns
     -------
     result : dict
-        ``file``, ``notes``, what `ranking` returns or ``predicted`` of None with ``error``, and ``timeline`` where
-        there are segments.
+        ``file``, ``notes``, what `ranking` returns and the experts' weights, or ``predicted`` of None with ``error``,
+        and ``timeline`` where there are segments.
     """
     result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
     if prediction.p is None:
         result |= {"predicted": None, "error": prediction.error}
     else:
-        result |= ranking(prediction.classes, prediction.p)
+        result |= ranking(prediction.classes, prediction.p) | {"experts": prediction.experts}
     if segments:
         result["timeline"] = [
             {"from": round(start, 2), "to": round(end, 2), "genre": prediction.classes[label], "p": round(p, 4)}

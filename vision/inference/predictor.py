@@ -96,6 +96,11 @@ class Prediction:
             return {}
         return {self.classes[label]: float(self.p[label]) for label in (-self.p).argsort(kind="stable")}
 
+    @property
+    def experts(self) -> dict[str, float]:
+        """The weight of each expert in the answer, by its name."""
+        return dict(self._origin[0].experts) if self._origin else {}
+
     def timeline(self) -> list[tuple[float, float, str, float]]:
         """Return the stretches of one genre along the track; the file is read again for it.
 
@@ -214,6 +219,11 @@ class Predictor:
     def spec(self) -> InputSpec:
         """How the model's input is made."""
         return self.preprocessor.spec
+
+    @property
+    def experts(self) -> dict[str, float]:
+        """The weight of each expert in an answer, by its name."""
+        return self.model_spec.model["experts"]
 
     def learn_margins(self, paths: Iterable[str | Path]) -> None:
         """Learn the margins of picture sizes new to the model, from many pictures of one source.

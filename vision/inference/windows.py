@@ -1,5 +1,6 @@
 """Probabilities for pictures, window by window."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -16,7 +17,6 @@ def predict_proba(
     numbers: Sequence[int] | None = None,
     *,
     precision: str = "fp32",
-    texture_probabilities: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Probabilities of the genres for each picture: the mean over its windows.
 
@@ -30,20 +30,13 @@ def predict_proba(
         Which of them; by default all.
     precision : str
         ``"fp32"`` or ``"bf16"``.
-    texture_probabilities : torch.Tensor, shape (n_windows, n_classes), optional
-        From `models.svm.texture_probabilities` for the same pictures, so that they are not computed again.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
         On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
     """
-    return x.mean_over_windows(
-        lambda windows: predict_windows(
-            model, x, windows, precision=precision, texture_probabilities=texture_probabilities
-        ),
-        numbers,
-    )
+    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, precision=precision), numbers)
 
 
 @torch.inference_mode()
@@ -53,7 +46,6 @@ def predict_windows(
     windows: list[tuple[int, int]],
     *,
     precision: str = "fp32",
-    texture_probabilities: torch.Tensor | None = None,
 ) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
     """Probabilities for single windows.
 
@@ -67,8 +59,6 @@ def predict_windows(
         Number of the picture, left edge.
     precision : str
         ``"fp32"`` or ``"bf16"``.
-    texture_probabilities : torch.Tensor, shape (len(windows), n_classes), optional
-        From the texture SVM, where they were computed before.
 
     Yields
     ------
@@ -78,11 +68,10 @@ def predict_windows(
         On the CPU.
     """
     model.eval()
-    device = next(model.parameters()).device
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
     for first in range(0, len(windows), EVAL_BATCH):
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
-        cached = () if texture_probabilities is None else (texture_probabilities[first : first + EVAL_BATCH],)
         with autocast(device, precision):
-            logits = model(pixels, *cached)
+            logits = model(pixels)
         yield part, logits.float().softmax(dim=1).cpu()

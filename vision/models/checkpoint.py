@@ -16,8 +16,8 @@ from vision.models.classifier import GenreClassifier, create_model
 from vision.models.spec import ModelSpec
 
 #: Of the files written; those of `OLD_FORMATS` are read too.
-FORMAT = 4
-OLD_FORMATS = (3,)
+FORMAT = 5
+OLD_FORMATS = (3, 4)
 
 
 def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:
@@ -97,7 +97,7 @@ def load_model(path: str | Path) -> tuple[GenreClassifier, ModelSpec]:
         path = path / run_files.MODEL
     content = read(path)
     try:
-        spec = ModelSpec.from_dict(content["spec"] if content["format"] == FORMAT else content["recipe"])
+        spec = ModelSpec.from_dict(content["recipe"] if content["format"] == 3 else content["spec"])
         model = build(spec)
         model.load_state_dict(content["weights"])
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:

@@ -1,6 +1,6 @@
-"""GenreClassifier: normalisation, a network, a texture SVM beside it, and a temperature."""
+"""GenreClassifier: a weighted set of experts, and a temperature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -9,6 +9,9 @@ from render.errors import MelvisionError
 from vision.models.cnn import MODELS
 from vision.models.pretrained import torchvision_model
 from vision.models.svm import TextureSVM
+
+#: Name of the expert on texture; the other one goes by its network's name.
+TEXTURE = "texture"
 
 
 class Normalize(nn.Module):
@@ -34,58 +37,67 @@ class Normalize(nn.Module):
 
 
 class GenreClassifier(nn.Module):
-    """A network and, beside it, support vector machines on texture statistics.
+    """A weighted mean of experts: a network, and support vector machines on texture statistics.
 
     Parameters
     ----------
-    net : nn.Module
-        Normalised pictures to logits.
+    net : nn.Module or None
+        Normalised pictures to logits; None where texture is the only expert.
     normalize : Normalize
         For `net` only.
     texture : TextureSVM or None
-        Its probabilities are averaged with the network's.
+        None where the network is the only expert.
+    experts : dict of str to float
+        The weight of each expert in the mean of their probabilities, by its name: the network's, and `TEXTURE`. They
+        sum to 1.
     """
-
-    #: Weight of the texture SVM in the mean of both probabilities: it is right more often than the network.
-    TEXTURE = 0.7
 
     temperature: torch.Tensor
 
-    def __init__(self, net: nn.Module, normalize: Normalize, texture: TextureSVM | None = None):
+    def __init__(
+        self, net: nn.Module | None, normalize: Normalize, texture: TextureSVM | None, experts: Mapping[str, float]
+    ):
         super().__init__()
-        self.normalize, self.net, self.texture = normalize, net, texture
+        self.normalize, self.net, self.texture, self.experts = normalize, net, texture, dict(experts)
         #: Divides the logits outside training; see `calibration.calibrate`.
         self.register_buffer("temperature", torch.ones(()))
 
-    def forward(self, x: torch.Tensor, texture_probabilities: torch.Tensor | None = None) -> torch.Tensor:
+    @property
+    def network_name(self) -> str | None:
+        """The name of the expert that is trained; None where there is none."""
+        return next((name for name in self.experts if name != TEXTURE), None)
+
+    def alone(self, name: str) -> "GenreClassifier":
+        """Return one expert as a classifier of its own, which shares its weights and is not calibrated."""
+        texture = name == TEXTURE
+        net = None if texture else self.net
+        single = GenreClassifier(net, self.normalize, self.texture if texture else None, {name: 1.0})
+        return single.to(self.temperature.device).train(self.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of pixels in [0, 1].
 
         Parameters
         ----------
         x : torch.Tensor, shape (B, C, H, W)
-        texture_probabilities : torch.Tensor, shape (B, n_classes), optional
-            What the method of that name gave for them before.
 
         Returns
         -------
         logits : torch.Tensor, shape (B, n_classes)
-            In training the network's alone: it learns as if there were no texture SVM, in which nothing
-            is trained. Otherwise, with texture, the logarithm of the weighted mean of both probabilities.
+            In training the network's alone: it learns as if there were no other expert. Otherwise, with several,
+            the logarithm of the weighted mean of their probabilities.
         """
+        if self.net is None:
+            assert self.texture is not None
+            return self.texture(x) / self.temperature
         logits = self.net(self.normalize(x))
         if self.training:
             return logits
         if self.texture is None:
             return logits / self.temperature
-        known = texture_probabilities
-        mean = self.TEXTURE * (self.texture_probabilities(x) if known is None else known)
-        mean = mean + (1 - self.TEXTURE) * logits.float().softmax(dim=1)
+        mean = self.experts[TEXTURE] * self.texture(x).softmax(dim=1)
+        mean = mean + (1 - self.experts[TEXTURE]) * logits.float().softmax(dim=1)
         return mean.clamp_min(1e-12).log() / self.temperature
-
-    def texture_probabilities(self, x: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the texture SVM alone, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
-        assert self.texture is not None
-        return self.texture(x).softmax(dim=1)
 
 
 def create_model(
@@ -98,6 +110,7 @@ def create_model(
     std: Sequence[float],
     dropout: float,
     texture: int,
+    experts: Mapping[str, float] | None = None,
     weights: str | None = None,
 ) -> GenreClassifier:
     """Make a classifier with a fresh network.
@@ -118,6 +131,8 @@ def create_model(
         Before the last layer.
     texture : int
         Train windows that the texture SVM holds; 0 for a classifier without one.
+    experts : dict of str to float, optional
+        As of `GenreClassifier`; by default the network, and texture with half the weight where there is one.
     weights : str, optional
         For `torchvision_model`.
 
@@ -126,14 +141,19 @@ def create_model(
     MelvisionError
         When there is no such network, or it does not take pictures of this size.
     """
-    if name in MODELS:
+    if experts is None:
+        experts = {name: 0.5, TEXTURE: 0.5} if texture else {name: 1.0}
+    net: nn.Module | None = None
+    if name not in experts:
+        pass
+    elif name in MODELS:
         if weights:
             raise MelvisionError(f"weights {weights}: {name} has none; they are for torchvision's models")
         net = MODELS[name](n_classes, channels=channels, size=size, dropout=dropout)
     else:
         net = torchvision_model(name, n_classes, weights=weights, dropout=dropout)
     head = TextureSVM(n_classes, size=size, points=texture) if texture else None
-    network = GenreClassifier(net, Normalize(mean, std), head).eval()
+    network = GenreClassifier(net, Normalize(mean, std), head, experts).eval()
     try:
         with torch.no_grad():
             network(torch.zeros(1, channels, size, size))

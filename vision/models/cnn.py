@@ -7,28 +7,37 @@ import torch
 from torch import nn
 
 #: A convolution of so many channels, or "M" for halving by max pooling.
-VGG_WIDTHS: list[Any] = [64, "M", 128, "M", 256]
+VGG_WIDTHS: list[Any] = [64, "M", 128, "M", 256, "M", 256]
+#: Of the quick recipe: one block less.
+SMALL_WIDTHS: list[Any] = [64, "M", 128, "M", 256]
 
 DENSE_WIDTHS: list[Any] = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
 
 
 def conv(
-    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, pool: int | tuple[int, int] = 1
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    stride: int = 1,
+    pool: int | tuple[int, int] = 1,
+    pool_first: bool = False,
 ) -> list[nn.Module]:
     """Convolution, batch norm (Ioffe and Szegedy, 2015), ReLU and max pooling, as a list of layers."""
     # No bias: batch norm subtracts it again.
     layers = [nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
-    # Max pooling and ReLU can be exchanged; pooling first leaves a quarter of the values for ReLU.
+    # Max pooling and ReLU can be exchanged; pooling first leaves a quarter of the values for ReLU, and before batch
+    # norm for that, too, which then normalises what is passed on.
     pooling = [] if pool == 1 else [nn.MaxPool2d(pool)]
-    return [*layers, *pooling, nn.ReLU(inplace=True)]
+    layers[1:] = [*pooling, layers[1]] if pool_first else [layers[1], *pooling]
+    return [*layers, nn.ReLU(inplace=True)]
 
 
-def make_layers(widths: Sequence[Any], channels: int) -> nn.Sequential:
+def make_layers(widths: Sequence[Any], channels: int, pool_first: bool = False) -> nn.Sequential:
     """The convolutions of a VGG: 3x3 for each width, halving by max pooling after each that an "M" follows."""
     layers = []
     for width, after in zip(widths, [*widths[1:], None], strict=True):
         if width != "M":
-            layers += conv(channels, width, pool=2 if after == "M" else 1)
+            layers += conv(channels, width, pool=2 if after == "M" else 1, pool_first=pool_first)
             channels = width
     return nn.Sequential(*layers)
 
@@ -42,16 +51,27 @@ class VGG(nn.Module):
     gained nothing. Global pooling (Lin, Chen and Yan, 2014) keeps what occurs and drops where.
     """
 
+    widths, pool_first = VGG_WIDTHS, True
+
     def __init__(self, n_classes: int, *, channels: int, size: int, dropout: float):
         super().__init__()
-        self.features = nn.Sequential(*conv(channels, 32, 5, 2, pool=2), *make_layers(VGG_WIDTHS, 32))
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * VGG_WIDTHS[-1], n_classes))
+        self.features = nn.Sequential(
+            *conv(channels, 32, 5, 2, pool=2, pool_first=self.pool_first),
+            *make_layers(self.widths, 32, self.pool_first),
+        )
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * self.widths[-1], n_classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (B, n_classes), of pictures, (B, channels, H, W)."""
         x = self.features(x)
         # amax, not adaptive max pooling: that one is silently wrong in some releases on MPS.
         return self.classifier(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
+
+
+class SmallVGG(VGG):
+    """The same with a block less, and batch norm before pooling: the model of the quick recipe."""
+
+    widths, pool_first = SMALL_WIDTHS, False
 
 
 class DenseVGG(nn.Module):
@@ -113,4 +133,4 @@ class CRNN(nn.Module):
 
 
 #: By the name of the flag ``--model``. Each takes n_classes, channels, size and dropout.
-MODELS = {"vgg": VGG, "vgg_dense": DenseVGG, "cnn2": cnn2, "cnn3": cnn3, "crnn": CRNN}
+MODELS = {"vgg": VGG, "vgg_small": SmallVGG, "vgg_dense": DenseVGG, "cnn2": cnn2, "cnn3": cnn3, "crnn": CRNN}

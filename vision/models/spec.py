@@ -43,12 +43,20 @@ class ModelSpec:
         values = dict(values)
         if "input" not in values:
             values = _from_format_3(values)
+        if "experts" not in values["model"]:
+            values |= {"model": _from_format_4(values["model"])}
         spec = cls(**values | {"input": InputSpec.from_dict(values["input"])})
         names = spec.classes if isinstance(spec.classes, list) else []
-        texture = spec.model.get("texture")
+        texture, experts = spec.model.get("texture"), spec.model["experts"]
+        known = {spec.model.get("name"), *(["texture"] if texture else [])}
         rules = {
             "classes": names and all(isinstance(name, str) for name in names),
             "texture": type(texture) is int and 0 <= texture <= LARGEST_SIDE,
+            "experts": isinstance(experts, dict)
+            and experts
+            and set(experts) <= known
+            and all(type(weight) is float and 0 < weight <= 1 for weight in experts.values())
+            and abs(sum(experts.values()) - 1) < 1e-6,
             "about": isinstance(spec.about, dict),
         }
         for name, good in rules.items():
@@ -73,3 +81,10 @@ def _from_format_3(recipe: dict) -> dict:
     spec["frames"] = recipe.get("frames", [])
     others = {name: value for name, value in recipe.items() if name in ("classes", "about")}
     return others | {"model": model, "input": spec}
+
+
+def _from_format_4(model: dict) -> dict:
+    """A model of format 4 or 3, whose experts had fixed weights and whose vgg is called vgg_small now."""
+    name = "vgg_small" if model.get("name") == "vgg" else model.get("name")
+    experts = {name: 0.3, "texture": 0.7} if model.get("texture") else {name: 1.0}
+    return model | {"name": name, "experts": experts}

@@ -14,7 +14,7 @@ that f is a few matrix products, on any device and in an exported file. The deci
 before the first epoch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,8 +134,11 @@ class TextureSVM(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
-        statistics = self.texture(x)
-        with torch.autocast(x.device.type, enabled=False):
+        return self.classify(self.texture(x))
+
+    def classify(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Return logits, shape (B, n_classes), of texture statistics, shape (B, n_statistics)."""
+        with torch.autocast(statistics.device.type, enabled=False):
             z = self._project(statistics)
             squares = z.square().sum(dim=1, keepdim=True) + self.points.square().sum(dim=1)
             distances = (squares - 2 * z @ self.points.T).clamp_min(0)
@@ -147,6 +150,14 @@ def train_windows(x: PixelStore) -> list[tuple[int, int]]:
     """Windows of train pictures, (number, left edge) each, that the SVMs are fitted to: `POINTS` at most."""
     windows = _all_windows(x, range(len(x)))
     return windows[:: -(-len(windows) // POINTS)]
+
+
+@torch.inference_mode()
+def texture_statistics(texture: TextureSVM, x: PixelStore, windows: list[tuple[int, int]]) -> torch.Tensor:
+    """Texture statistics of windows, shape (n, n_statistics), computed in batches on the device of `texture`."""
+    device = texture.mean.device
+    parts = (windows[first : first + EVAL_BATCH] for first in range(0, len(windows), EVAL_BATCH))
+    return torch.cat([texture.texture(to_pixels(x.cut(*zip(*part, strict=True)), device)) for part in parts])
 
 
 def fit_texture(
@@ -168,43 +179,55 @@ def fit_texture(
     if model.texture is None:
         return
     windows = train_windows(x)
-    statistics = _of_windows(model.texture.texture, model, x, windows)
+    statistics = texture_statistics(model.texture, x, windows)
     model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
 
 
-def texture_probabilities(model: "GenreClassifier", x: PixelStore, numbers: Sequence[int]) -> torch.Tensor | None:
-    """Probabilities of the texture SVM for the windows that pictures are scored by.
-
-    Training computes those of dev once: the SVM does not change from epoch to epoch.
+def out_of_fold(
+    x: PixelStore, y: torch.Tensor, groups: Sequence[int], *, n_classes: int, folds: int = 5, seed: int = 0
+) -> torch.Tensor | None:
+    """Probabilities of each train picture by texture SVMs that were fitted without its group.
 
     Parameters
     ----------
-    model : GenreClassifier
     x : PixelStore
-        Pictures.
-    numbers : sequence of int
-        Which of them.
+        Train pictures.
+    y : torch.Tensor, shape (n,), int64
+        Labels.
+    groups : sequence of int, length n
+        Pictures of one group are in one fold.
+    n_classes : int
+        Genres.
+    folds, seed : int
+        Number of folds, at most, and seed of the assignment to them.
 
     Returns
     -------
-    probabilities : torch.Tensor, shape (n_windows, n_classes), or None
-        On the model's device; None where the model has no texture SVM, or `numbers` is empty.
+    probabilities : torch.Tensor, shape (n, n_classes), float32, or None
+        On the CPU: the mean over a picture's windows. None where a genre has one group only.
     """
-    windows = _all_windows(x, numbers)
-    if model.texture is None or not windows:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    group_of, labels = np.array(groups), y.numpy()
+    folds = min(folds, *(len(set(group_of[labels == label])) for label in range(n_classes)))
+    if folds < 2:
         return None
-    return _of_windows(model.texture_probabilities, model, x, windows)
+    windows = train_windows(x)
+    owner = np.array([number for number, _ in windows])
+    texture = TextureSVM(n_classes, size=x.height, points=0)
+    statistics = texture_statistics(texture, x, windows)
+    probabilities = torch.full((len(labels), n_classes), 1 / n_classes)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, held_out in splitter.split(labels, labels, group_of):
+        seen = np.isin(owner, train)
+        svm = TextureSVM(n_classes, size=x.height, points=int(seen.sum()))
+        svm.fit(statistics[seen], y[owner[seen]])
+        p = svm.classify(statistics).softmax(dim=1)
+        for number in held_out:
+            if (mine := owner == number).any():
+                probabilities[number] = p[mine].mean(dim=0)
+    return probabilities
 
 
 def _all_windows(x: PixelStore, numbers: Sequence[int]) -> list[tuple[int, int]]:
     return [(number, start) for number in numbers for start in x.starts(number)]
-
-
-@torch.inference_mode()
-def _of_windows(
-    call: Callable[[torch.Tensor], torch.Tensor], model: nn.Module, x: PixelStore, windows: list[tuple[int, int]]
-) -> torch.Tensor:
-    """What a function of pixels gives for windows, computed in batches."""
-    device = next(model.parameters()).device
-    parts = (windows[first : first + EVAL_BATCH] for first in range(0, len(windows), EVAL_BATCH))
-    return torch.cat([call(to_pixels(x.cut(*zip(*part, strict=True)), device)) for part in parts])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
-TRAIN, DEV = ("#0072B2", "-"), ("#D55E00", "--")
+TRAIN, DEV, WHOLE = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-.")
 
 #: A confusion matrix of more genres shows colours only: the counts would not fit.
 MOST_COUNTED_GENRES = 40
@@ -78,7 +78,10 @@ def plain_text(text: str, longest: int = 30) -> str:
 
 
 def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantity: str, kept: int) -> None:
-    """Plot accuracy or loss of train and dev over the epochs.
+    """Plot accuracy or loss over the epochs: the network alone on train and dev, and the whole model on dev.
+
+    Both curves of the network are of clean pictures and the same windows. Runs of earlier versions have another curve
+    of train: of the epoch itself, with dropout and augmentation.
 
     Parameters
     ----------
@@ -93,12 +96,24 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
     """
     figure = new_figure(6.4, 4)
     axes = figure.add_subplot()
-    epochs = [row["epoch"] for row in history]
-    marker = "o" if len(history) < 3 else None
-    for split, (colour, style) in (("train", TRAIN), ("dev", DEV)):
-        label = "train (with dropout and augmentation)" if split == "train" else "dev"
-        values = [row[f"{split}_{quantity}"] for row in history]
-        axes.plot(epochs, values, style, color=colour, label=label, marker=marker)
+    alone = any(f"network_dev_{quantity}" in row for row in history)
+    whole = any(row.get(f"dev_{quantity}") != row.get(f"network_dev_{quantity}") for row in history)
+    if alone:
+        curves = [
+            (f"network_train_{quantity}", TRAIN, "network, train"),
+            (f"network_dev_{quantity}", DEV, "network, dev"),
+        ]
+        curves += [(f"dev_{quantity}", WHOLE, "all experts, dev")] if whole else []
+    else:
+        curves = [
+            (f"train_{quantity}", TRAIN, "train (with dropout and augmentation)"),
+            (f"dev_{quantity}", DEV, "dev"),
+        ]
+    for name, (colour, style), label in curves:
+        points = [(row["epoch"], row[name]) for row in history if name in row]
+        if points:
+            marker = "o" if len(points) < 3 else None
+            axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=marker)
     axes.axvline(kept, color="0.5", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy" if quantity == "accuracy" else "loss (cross entropy)")

@@ -88,6 +88,11 @@ def text_report(
     if kept:
         lines.append(f"Kept epoch {kept}, the best on dev. dev_last is the last epoch, which was not selected on dev.")
     lines += [_score_line(name, entry, kept) for name, entry in scores.items() if isinstance(entry, dict)]
+    for name, entry in scores.items():
+        for expert, figures in entry.get("experts", {}).items() if isinstance(entry, dict) else ():
+            low, high = figures["interval"]
+            alone = f"{expert} alone (weight {figures['weight']:.2g})"
+            lines.append(f"{name:8} accuracy {figures['accuracy']:.3f} (95 % {low:.3f} to {high:.3f})  {alone}")
     width = max(12, *(len(name) for name in classes))
     lines += ["", f"Per genre, on {split}:", f"{'':{width}} precision  recall  f1-score  support"]
     for name in [*classes, "macro avg", "weighted avg"]:

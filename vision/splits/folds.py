@@ -49,16 +49,9 @@ def make_folds(
     import numpy as np
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from vision.data.survey import hash_pictures
-    from vision.splits.groups import connected_components, look_up
-    from vision.splits.keys import is_copy, picture_key
+    from vision.splits.keys import is_copy
 
-    genres = [pictures.classes[label] for label in pictures.y.tolist()]
-    tracks = [
-        (genre, picture_key(genre, path, pieces=pieces)) for genre, path in zip(genres, pictures.paths, strict=True)
-    ]
-    pixels = [digest or None for digest, _ in hash_pictures(pictures.paths)]
-    group_of = np.array(connected_components(tracks, pixels, [look_up(groups, *track) for track in tracks]))
+    group_of = np.array(picture_groups(pictures, groups=groups, pieces=pieces))
     y = pictures.y.numpy()
     for label, genre in enumerate(pictures.classes):
         n = len(set(group_of[y == label].tolist()))
@@ -67,6 +60,29 @@ def make_folds(
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + repeat)
     scored = np.array([not is_copy(path) for path in pictures.paths])
     return [(train.tolist(), held_out[scored[held_out]].tolist()) for train, held_out in splitter.split(y, y, group_of)]
+
+
+def picture_groups(pictures: "Pictures", *, groups: Mapping[str, str], pieces: bool = False) -> list[int]:
+    """Return the group of each picture: those of one track, of equal pixels and of one named group are together.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        All of them.
+    groups : dict of str to str
+        What `groups.read_groups` returned; may be empty.
+    pieces : bool
+        As of `keys.track_key`.
+    """
+    from vision.data.survey import hash_pictures
+    from vision.splits.groups import connected_components, look_up
+    from vision.splits.keys import picture_key
+
+    genres = [pictures.classes[label] for label in pictures.y.tolist()]
+    named = zip(genres, pictures.paths, strict=True)
+    tracks = [(genre, picture_key(genre, path, pieces=pieces)) for genre, path in named]
+    pixels = [digest or None for digest, _ in hash_pictures(pictures.paths)]
+    return connected_components(tracks, pixels, [look_up(groups, *track) for track in tracks])
 
 
 def select_pictures(pictures: "Pictures", numbers: Sequence[int]) -> "Pictures":

@@ -18,7 +18,7 @@ FIRST = "most used"
 OLD_NAMES = {"colour": "random_eq"}
 
 #: Named sets of settings; the first one is what the fields of `TrainConfig` default to.
-RECIPES = ("standard", "classic")
+RECIPES = ("standard", "quick", "classic")
 
 
 def setting(
@@ -29,6 +29,7 @@ def setting(
     valid: Callable[[Any], bool] | None = None,
     expected: str = "",
     choices: tuple[str, ...] = (),
+    quick: Any = None,
     classic: Any = None,
     first: bool = False,
 ) -> Any:
@@ -48,15 +49,15 @@ def setting(
         The range in words, as it follows "expected".
     choices : tuple of str
         The only values allowed, in place of `valid` and `expected`.
-    classic : object, optional
-        Its value in the classic recipe, where that is another one.
+    quick, classic : object, optional
+        Its value in the recipe of that name, where that is another one.
     first : bool
         Whether it is one of the flags that people use first.
     """
     if choices:
         valid, expected = choices.__contains__, f"one of {', '.join(choices)}"
     metadata = {"group": group, "help": help, "valid": valid, "expected": expected, "choices": choices}
-    return field(default=default, metadata=metadata | {"classic": classic, "first": first})
+    return field(default=default, metadata=metadata | {"quick": quick, "classic": classic, "first": first})
 
 
 @dataclass
@@ -70,31 +71,34 @@ class TrainConfig:
     data: str = setting("data", "data", "folder that holds train, dev and perhaps test folders", first=True)
     recipe: str = setting("standard", "model", "settings to begin with", choices=RECIPES, first=True)
     model: str = setting(
-        "vgg", "model", "vgg, vgg_dense, cnn2, cnn3, crnn, or a torchvision model such as resnet18",
-        classic="vgg_dense", first=True,
+        "vgg", "model", "vgg, vgg_small, vgg_dense, cnn2, cnn3, crnn, or a torchvision model such as resnet18",
+        quick="vgg_small", classic="vgg_dense", first=True,
     )  # fmt: skip
     weights: str = setting("", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)")
-    texture: bool = setting(
-        True, "model", "average the network's probabilities with those of a support vector machine on texture",
-        classic=False,
+    experts: str = setting(
+        "network:0.6,texture:0.4", "model", "whose probabilities are averaged, and their weights: network (or the "
+        "model's name), trained by epochs, and texture, support vector machines fitted once; network alone, or texture "
+        "alone without epochs",
+        expected="network, texture, or both with weights above 0, such "
+        "as network:0.6,texture:0.4", quick="network:0.3,texture:0.7", classic="network",
     )  # fmt: skip
     window: float = setting(
-        10.0, "data", "seconds of a track that the network takes at once; 0 is the whole track",
+        7.5, "data", "seconds of a track that the network takes at once; 0 is the whole track",
         valid=lambda value: value == 0 or 0.1 <= value < 1e6, expected="0 (whole track), or seconds from 0.1",
-        classic=0.0,
+        quick=10.0, classic=0.0,
     )  # fmt: skip
     size: int = setting(
-        128, "data", "height and width of the network's input, in pixels",
+        224, "data", "height and width of the network's input, in pixels",
         valid=lambda value: value % 32 == 0 and 32 <= value <= 1024, expected="a multiple of 32, from 32 to 1024",
-        classic=224,
+        quick=128,
     )  # fmt: skip
     seed: int = setting(
         0, "optimisation", "seed of all random draws",
         valid=lambda value: 0 <= value < 1 << 31, expected="from 0 to 2147483647", first=True,
     )  # fmt: skip
     epochs: int = setting(
-        30, "optimisation", "passes over the training set",
-        valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", classic=25, first=True,
+        100, "optimisation", "passes over the training set",
+        valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", quick=30, classic=25, first=True,
     )  # fmt: skip
     batch_size: int = setting(
         32, "optimisation", "pictures per step, over all processes",
@@ -144,6 +148,11 @@ class TrainConfig:
     label_smoothing: float = setting(
         0.1, "optimisation", "fraction of the target that is spread over all genres",
         valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0,
+    )  # fmt: skip
+    soft_labels: float = setting(
+        0.5, "optimisation", "fraction of the target that comes from support vector machines on texture that have not "
+        "seen the track",
+        valid=lambda value: 0 <= value <= 1, expected="from 0 to 1", quick=0.0, classic=0.0,
     )  # fmt: skip
     class_weights: bool = setting(
         False, "advanced", "weight each genre by the inverse of its frequency, for unequal folders",
@@ -199,6 +208,12 @@ class TrainConfig:
         """
         return cls(**current_names(settings))
 
+    @property
+    def expert_weights(self) -> dict[str, float]:
+        """The weights of the experts, by name, with the network under its model's; their sum is 1."""
+        weights = parse_experts(self.experts, self.model)
+        return {self.model if name == NETWORK else name: weight for name, weight in weights.items()}
+
     def check(self, world: int = 1) -> None:
         """Check that every value is in its range.
 
@@ -216,8 +231,10 @@ class TrainConfig:
             value, valid = getattr(self, one.name), one.metadata["valid"]
             try:
                 good = valid is None or valid(value)
-            except TypeError:  # no number
+            except (TypeError, ValueError):  # no number
                 good = False
+            if one.name == "experts":  # may name the model
+                good = bool(parse_experts(str(value), self.model))
             if not good:
                 raise ParameterError(one.name, value, one.metadata["expected"])
         if self.batch_size < 2 * world:
@@ -226,7 +243,45 @@ class TrainConfig:
 
 def current_names(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings that an earlier version wrote under the names that they have now."""
-    return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
+    settings = {OLD_NAMES.get(name, name): value for name, value in settings.items()}
+    if "texture" in settings:  # before the experts had weights of their own
+        weights = {"experts": "network:0.3,texture:0.7" if settings.pop("texture") else "network", "soft_labels": 0.0}
+        settings |= weights | {"model": {"vgg": "vgg_small"}.get(settings["model"], settings["model"])}
+    return settings
+
+
+#: The expert that is trained, whatever its model; the other one is ``"texture"``.
+NETWORK = "network"
+
+
+def parse_experts(text: str, model: str = NETWORK) -> dict[str, float]:
+    """Parse the value of ``--experts``, such as ``"network:0.6,texture:0.4"``.
+
+    Parameters
+    ----------
+    text : str
+        Names with or without weights; without them, all count alike.
+    model : str
+        Another name of the network.
+
+    Returns
+    -------
+    weights : dict of str to float
+        Their sum is 1; empty where the text is none of this.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, weight = part.strip().partition(":")
+        name = NETWORK if name == model else name
+        try:
+            value = float(weight) if colon else 1.0
+        except ValueError:
+            return {}
+        if name not in (NETWORK, "texture") or name in weights or not 0 < value < 1e6:
+            return {}
+        weights[name] = value
+    total = sum(weights.values())
+    return {name: value / total for name, value in weights.items()}
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -247,9 +302,13 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _presets() -> dict[str, dict[str, Any]]:
-    differ = [one for one in fields(TrainConfig) if one.metadata["classic"] is not None]
-    classic = {one.name: one.metadata["classic"] for one in differ}
-    return dict(zip(RECIPES, ({one.name: one.default for one in differ}, classic), strict=True))
+    others = RECIPES[1:]
+    differ = [one for one in fields(TrainConfig) if any(one.metadata[recipe] is not None for recipe in others)]
+    presets = {RECIPES[0]: {one.name: one.default for one in differ}}
+    for recipe in others:
+        own = {one.name: one.metadata[recipe] for one in differ}
+        presets[recipe] = {one.name: one.default if own[one.name] is None else own[one.name] for one in differ}
+    return presets
 
 
 #: What each recipe sets; flags override it. docs/recipe.md tells how the standard one was chosen.
@@ -288,6 +347,10 @@ def add_flags(groups: dict[str, Any]) -> None:
             groups[FIRST if one.metadata["first"] else one.metadata["group"]].add_argument(
                 _flag(one.name), help=_help(one), **_kind(one)
             )
+    # Earlier spellings.
+    for flag, experts in {"--no-texture": NETWORK, "--texture": TrainConfig.experts}.items():
+        help = "--experts network" if flag == "--no-texture" else argparse.SUPPRESS
+        groups["model"].add_argument(flag, dest="experts", action="store_const", const=experts, help=help)
     for old, name in OLD_NAMES.items():
         one = TrainConfig.__dataclass_fields__[name]
         groups[one.metadata["group"]].add_argument(_flag(old), dest=name, help=argparse.SUPPRESS, **_kind(one))
@@ -340,8 +403,9 @@ def settings_table() -> str:
     """All settings in Markdown, a table for each group: what docs/settings.md holds."""
     lines = []
     for group in GROUPS:
-        lines += [f"## {group.capitalize()}", "", "| flag | field | standard | classic | expected | meaning |"]
-        lines.append("|---|---|---|---|---|---|")
+        lines += [f"## {group.capitalize()}", ""]
+        lines.append(f"| flag | field | {' | '.join(RECIPES)} | expected | meaning |")
+        lines.append("|---|---|---|---|---|---|---|")
         for one in fields(TrainConfig):
             if one.metadata["group"] == group:
                 about, values = one.metadata, [_shown(value) for value in _defaults(one.name).values()]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,16 +18,25 @@ from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
-from vision.models.classifier import GenreClassifier
+from vision.models.classifier import TEXTURE, GenreClassifier
 from vision.models.spec import ModelSpec
-from vision.models.svm import fit_texture, texture_probabilities
+from vision.models.svm import fit_texture, out_of_fold
 from vision.reports import metrics
 from vision.training.augment import Augmentation, make_augmentations, window_options
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.state import write_state
 
-HISTORY = ["epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "lr", "seconds"]
+HISTORY = [
+    "epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "network_train_loss",
+    "network_train_accuracy", "network_dev_loss", "network_dev_accuracy", "lr", "seconds",
+]  # fmt: skip
+
+#: Epochs that are scored, about: each of a short run, and every so many of a long one.
+SCORED_EPOCHS = 40
+
+#: Train pictures that the network's curve is measured on, at most.
+TRAIN_SAMPLE = 200
 
 #: Fraction of a run in which the rate of ``onecycle`` rises, and the fraction of its peak that it begins with.
 RISE, START = 0.2, 0.04
@@ -109,6 +118,7 @@ def learn(
     dev: Pictures | None,
     context: RunContext,
     state: dict[str, Any] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> tuple[list[dict[str, Any]], nn.Module]:
     """Train the model that a specification describes; ``model.pt`` in the run folder gets its weights.
 
@@ -125,6 +135,8 @@ def learn(
         Where, and on what hardware.
     state : dict, optional
         What ``last.pt`` holds of an interrupted run.
+    groups : sequence of int, optional
+        The group of each train picture, for soft labels; by default each is one of its own.
 
     Returns
     -------
@@ -142,7 +154,9 @@ def learn(
     torch.manual_seed(config.seed)
     model = checkpoint.build(spec, weights=config.weights or None).to(device).to(memory_format=torch.channels_last)
     class_weight = _class_weight(train).to(device) if config.class_weights else None
-    history = []
+    history: list[dict[str, Any]] = []
+    if model.network_name is None:
+        return _learn_without_epochs(spec, train, dev, context, model, class_weight)
     optimizer = _make_optimizer(config, model)
     if state:
         model.load_state_dict(state["weights"])
@@ -159,7 +173,9 @@ def learn(
         spec.about["precision"],
     )
     augmentations, wrapped = make_augmentations(config), distributed.wrap(model, device)
-    scorer = DevScorer(dev, model, distributed, optimisation.precision) if dev else None
+    scorer = Scorer(train, dev, model, distributed, optimisation.precision) if dev else None
+    targets = _targets(config, train, groups)
+    every = max(1, config.epochs // SCORED_EPOCHS)
     for epoch in range(len(history) + 1, config.epochs + 1):
         if config.patience and dev and history and len(history) - best(history) >= config.patience:
             context.say(f"stopped early: no better dev accuracy in {config.patience} epochs")
@@ -171,10 +187,11 @@ def learn(
         order = torch.randperm(len(train.y))
         seed_everything(config.seed, epoch, distributed.rank)
         steps = context.bar(batches(order, config.batch_size, distributed.world), epoch)
-        means = train_one_epoch(wrapped, train, steps, optimisation, augmentations, distributed)
+        means = train_one_epoch(wrapped, train, steps, optimisation, augmentations, distributed, targets)
         loss, accuracy = distributed.mean(means, len(distributed.shard(order)), device)
         row = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
-        row |= scorer.score() if scorer else {}
+        if scorer and (epoch % every == 0 or epoch in (1, config.epochs)):
+            row |= scorer.score()
         history.append(row | {"lr": optimisation.lr, "seconds": time.perf_counter() - start})
         if distributed.is_first:
             _write_epoch(context.out, model, optimizer, history, spec)
@@ -182,6 +199,46 @@ def learn(
         if context.on_epoch and distributed.is_first:
             context.on_epoch(history[-1])
     return history, model
+
+
+def _learn_without_epochs(
+    spec: ModelSpec,
+    train: Pictures,
+    dev: Pictures | None,
+    context: RunContext,
+    model: GenreClassifier,
+    class_weight: torch.Tensor | None,
+) -> tuple[list[dict[str, Any]], nn.Module]:
+    """Fit the expert on texture alone: there is nothing to train by epochs, and the history is one row, epoch 0."""
+    start = time.perf_counter()
+    fit_texture(model, train.x, train.y, class_weight)
+    row: dict[str, Any] = {"epoch": 0}
+    if dev:
+        scores = metrics.score(dev.y, predict_proba(model, dev.x))
+        row |= {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
+    row["seconds"] = time.perf_counter() - start
+    if context.distributed.is_first:
+        spec.about["kept_epoch"] = 0
+        checkpoint.save(context.out / run_files.MODEL, model, spec)
+        columns = [name for name in HISTORY if name in row]
+        write_csv(context.out / run_files.HISTORY, columns, [[row[name] for name in columns]])
+    return [row], model
+
+
+def _targets(config: TrainConfig, train: Pictures, groups: Sequence[int] | None) -> torch.Tensor:
+    """What the network is to answer for each train picture, (n, n_classes).
+
+    With soft labels, a part of it is what texture SVMs say of the picture that have not seen its group. They know from
+    statistics that nobody has to learn which genres a track is like: after Hinton, Vinyals and Dean, "Distilling the
+    Knowledge in a Neural Network" (2015).
+    """
+    n_classes = len(train.classes)
+    hard = nn.functional.one_hot(train.y, n_classes).float()
+    if not config.soft_labels:
+        return hard
+    own = range(len(train.y)) if groups is None else groups
+    soft = out_of_fold(train.x, train.y, own, n_classes=n_classes, seed=config.seed)
+    return hard if soft is None else (1 - config.soft_labels) * hard + config.soft_labels * soft
 
 
 def _class_weight(train: Pictures) -> torch.Tensor:
@@ -197,7 +254,8 @@ def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
         spec.about["kept_epoch"] = epoch
         checkpoint.save(out / run_files.MODEL, model, spec)
     columns = [name for name in HISTORY if name in history[0]]
-    write_csv(out / run_files.HISTORY, columns, ([row[name] for name in columns] for row in history))
+    # Blank where an epoch was not scored.
+    write_csv(out / run_files.HISTORY, columns, ([row.get(name, "") for name in columns] for row in history))
     write_state(out, model, optimizer, history, spec.about)
 
 
@@ -207,11 +265,13 @@ def _epoch_line(row: dict[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch']:3}/{epochs}  {train}{dev}  {row['seconds']:.1f} s"
 
 
-class DevScorer:
-    """Scores a model on the dev pictures after each epoch; each process takes its share of them.
+class Scorer:
+    """Scores a model after an epoch; each process takes its share of the pictures.
 
     Parameters
     ----------
+    train : Pictures
+        A sample of them shows how well the network has learned what it was shown.
     dev : Pictures
     model : GenreClassifier
         Its texture SVM is fitted already: nothing in it changes, so its probabilities are computed once, here.
@@ -220,23 +280,49 @@ class DevScorer:
         ``"fp32"`` or ``"bf16"``.
     """
 
-    def __init__(self, dev: Pictures, model: GenreClassifier, distributed: Distributed, precision: str):
-        self.dev, self.model, self.distributed, self.precision = dev, model, distributed, precision
-        self.numbers = distributed.shard(range(len(dev.y)))
-        self.texture = texture_probabilities(model, dev.x, self.numbers)
+    def __init__(
+        self, train: Pictures, dev: Pictures, model: GenreClassifier, distributed: Distributed, precision: str
+    ):
+        self.model, self.distributed, self.precision = model, distributed, precision
+        assert model.network_name is not None
+        self.network = model.alone(model.network_name)
+        step = -(-len(train.y) // TRAIN_SAMPLE)
+        self.train, self.dev = _Part(train, range(0, len(train.y), step)), _Part(dev, range(len(dev.y)))
+        self.texture = self._probabilities(model.alone(TEXTURE), self.dev) if model.texture is not None else None
 
     def score(self) -> dict[str, float]:
-        """Return ``dev_loss`` and ``dev_accuracy`` of the model as it is now."""
+        """Return the scores of the network alone on train and dev, and of the whole on dev, as ``history.csv``."""
         self.distributed.broadcast_buffers(self.model)
-        mine = predict_proba(
-            self.model, self.dev.x, self.numbers, precision=self.precision, texture_probabilities=self.texture
-        )
-        probabilities = torch.empty(len(self.dev.y), len(self.dev.classes))
-        for numbers, part in self.distributed.gather((list(self.numbers), mine)):
-            if numbers:  # a process may have had nothing to do
-                probabilities[numbers] = part
-        scores = metrics.score(self.dev.y, probabilities)
-        return {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
+        row: dict[str, float] = {}
+        for split, part in (("train", self.train), ("dev", self.dev)):
+            probabilities = self._probabilities(self.network, part)
+            row |= self._scores(f"network_{split}", part, probabilities)
+        if self.texture is not None:
+            weight = self.model.experts[TEXTURE]
+            probabilities = weight * self.texture + (1 - weight) * probabilities
+        return self._scores("dev", self.dev, probabilities) | row
+
+    def _probabilities(self, model: nn.Module, part: "_Part") -> torch.Tensor:
+        """Mean probabilities over the windows of each picture of a part, (n, n_classes)."""
+        mine = self.distributed.shard(range(len(part.numbers)))
+        found = predict_proba(model, part.pictures.x, [part.numbers[place] for place in mine], precision=self.precision)
+        probabilities = torch.empty(len(part.numbers), len(part.pictures.classes))
+        for places, values in self.distributed.gather((list(mine), found)):
+            if places:  # a process may have had nothing to do
+                probabilities[places] = values
+        return probabilities
+
+    @staticmethod
+    def _scores(name: str, part: "_Part", probabilities: torch.Tensor) -> dict[str, float]:
+        scores = metrics.score(part.pictures.y[list(part.numbers)], probabilities)
+        return {f"{name}_loss": scores["loss"], f"{name}_accuracy": scores["accuracy"]}
+
+
+class _Part(NamedTuple):
+    """Some pictures of a set."""
+
+    pictures: Pictures
+    numbers: range
 
 
 def _make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -284,9 +370,10 @@ def lr_factor(schedule: str, done: float) -> float:
 
 def best(history: list[dict[str, Any]]) -> int:
     """The epoch of highest dev accuracy; of several, the one of least dev loss; the last without dev."""
-    if "dev_accuracy" not in history[-1]:
+    scored = [row for row in history if "dev_accuracy" in row]
+    if not scored:
         return history[-1]["epoch"]
-    return max(history, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))["epoch"]
+    return max(scored, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))["epoch"]
 
 
 def batches(order: torch.Tensor, batch_size: int, world: int = 1) -> list[torch.Tensor]:
@@ -319,6 +406,7 @@ def train_one_epoch(
     optimisation: Optimisation,
     augmentations: Sequence[Augmentation] = (),
     distributed: Distributed | None = None,
+    targets: torch.Tensor | None = None,
 ) -> tuple[float, float]:
     """Train on a random window of each picture, batch by batch.
 
@@ -335,12 +423,14 @@ def train_one_epoch(
         Applied in this order.
     distributed : Distributed, optional
         Processes that share each batch; by default there is one.
+    targets : torch.Tensor, shape (n, n_classes), optional
+        What is to be answered for each picture; by default its label.
 
     Returns
     -------
     loss, accuracy : float
         Means over this process's share of the epoch, as the network was while it learned (dropout
-        on, pictures blended, without the texture SVM).
+        on, pictures blended).
     """
     distributed = distributed or Distributed()
     model.train()
@@ -349,7 +439,10 @@ def train_one_epoch(
     for chosen in steps:
         mine = distributed.shard(chosen)
         labels = pictures.y[mine].to(device)
-        target = nn.functional.one_hot(labels, len(pictures.classes)).float()
+        if targets is None:
+            target = nn.functional.one_hot(labels, len(pictures.classes)).float()
+        else:
+            target = targets[mine].to(device)
         x = to_pixels(pictures.x.random_windows(mine, **how), device)
         for augmentation in augmentations:
             x, target = augmentation.pixels(x, target)

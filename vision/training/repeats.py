@@ -19,7 +19,7 @@ from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
-from vision.splits.folds import make_folds, select_pictures
+from vision.splits.folds import make_folds, picture_groups, select_pictures
 from vision.splits.groups import merge_groups, read_groups
 from vision.splits.keys import possible_pieces
 from vision.splits.leaks import find_splits
@@ -129,6 +129,7 @@ def cross_validate(
         for note in possible_pieces(images, [(pictures.classes[label], path) for label, path in names]):
             say(f"note: {note}")
     check_genres(pictures, images)
+    how["groups"] = picture_groups(pictures, groups=tables, pieces=pieces)
     done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(repeats):
         pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
@@ -196,7 +197,7 @@ def run_fold(
     numbers : (list of int, list of int)
         Which to train on and which to score; from `make_folds`.
     how : dict
-        ``spec``, how they were read, and ``hardware``, from `pick_hardware`.
+        ``spec``, how they were read, ``hardware``, from `pick_hardware`, and ``groups``, from `picture_groups`.
     context : RunContext
         Its folder is that of this fold.
 
@@ -217,7 +218,8 @@ def run_fold(
         return np.array(earlier["probabilities"])
     out.mkdir(parents=True, exist_ok=True)
     spec = make_model_spec(config, train, how["spec"], dict(about))
-    _, model = learn(config, spec, train, None, context, read_state(out, about, context.say))
+    groups = [how["groups"][number] for number in numbers[0]]
+    _, model = learn(config, spec, train, None, context, read_state(out, about, context.say), groups)
     probabilities = predict_proba(model, held_out.x).double().numpy()
     atomic.write_json(done, {"about": about, "probabilities": probabilities.tolist()}, indent=None)
     for name in (run_files.MODEL, run_files.STATE, run_files.OLDER_STATE):

@@ -226,6 +226,8 @@ def _context(result: RunResult) -> dict[str, Any]:
         "note": config.note,
         "scores": scores[split],
         "score_rows": _score_rows(scores),
+        "expert_rows": _expert_rows(scores),
+        "network": config.model,
         "kept_epoch": scores["kept_epoch"],
         "temperature": about["temperature"],
         "genre_rows": genre_rows(y, probabilities, classes),
@@ -250,6 +252,17 @@ def _score_rows(scores: dict[str, Any]) -> list[list[Any]]:
             rest = [f"{entry[name]:.3f}" for name in ("macro_f1", "top3", "calibration_error", "loss")]
             interval = f"{low:.3f} to {high:.3f}"
             rows.append([SPLIT_NAMES.get(split, split), entry["n"], f"{entry['accuracy']:.3f}", interval, *rest])
+    return rows
+
+
+def _expert_rows(scores: dict[str, Any]) -> list[list[Any]]:
+    rows = []
+    for split, entry in scores.items():
+        for name, figures in entry.get("experts", {}).items() if isinstance(entry, dict) else ():
+            low, high = figures["interval"]
+            interval = f"{low:.3f} to {high:.3f}"
+            accuracy, loss = f"{figures['accuracy']:.3f}", f"{figures['loss']:.3f}"
+            rows.append([name, f"{figures['weight']:.2f}", split, figures["n"], accuracy, interval, loss])
     return rows
 
 

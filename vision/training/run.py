@@ -22,10 +22,12 @@ from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
-from vision.models.classifier import create_model
+from vision.models.classifier import TEXTURE, create_model
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
+from vision.splits.folder import named_pieces, read_settings
+from vision.splits.folds import picture_groups
 from vision.splits.leaks import train_splits
 from vision.training.calibration import calibrate
 from vision.training.config import TrainConfig
@@ -109,16 +111,19 @@ def check_model(config: TrainConfig) -> None:
 
     It is called before pictures are read, which may take long.
     """
-    create_model(
-        2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout, texture=0
-    )
+    if config.model in config.expert_weights:
+        create_model(
+            2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout, texture=0
+        )
 
 
 def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about: dict[str, Any]) -> ModelSpec:
     """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
     mean, std = train.x.mean_and_std()
-    texture = len(train_windows(train.x)) if config.texture else 0
+    experts = config.expert_weights
+    texture = len(train_windows(train.x)) if TEXTURE in experts else 0
     model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
+    model |= {"experts": experts}
     return ModelSpec(train.classes, model, spec, about)
 
 
@@ -320,10 +325,20 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     if state is None and distributed.is_first:
         atomic.write_json(out / run_files.CONFIG, about)
         _write_split(out, sets)
-    history, last = learn(config, spec, sets["train"], sets["dev"], context, state)
+    groups = _groups(config, sets["train"]) if config.soft_labels else None
+    history, last = learn(config, spec, sets["train"], sets["dev"], context, state, groups)
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
     distributed.wait()
     return TrainResult(out, scores, history, problems, notes)
+
+
+def _groups(config: TrainConfig, train: Pictures) -> list[int]:
+    """The group of each train picture: what the data folder was split by."""
+    try:
+        tables = read_settings(config.data)["groups"]
+    except MelvisionError:  # split by hand
+        tables = {}
+    return picture_groups(train, groups=tables, pieces=named_pieces(config.data))
 
 
 def _finish(
@@ -339,6 +354,12 @@ def _finish(
     scores: dict[str, Any] = {
         split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()
     }
+    for split in set(sets) & {"dev", "test"} if len(model.experts) > 1 else ():
+        y = sets[split].y.numpy()
+        alone = {name: predict_proba(model.alone(name), sets[split].x).numpy() for name in model.experts}
+        scores[split]["experts"] = {
+            name: {"weight": model.experts[name]} | metrics.score(y, p) for name, p in alone.items()
+        }
     scores["kept_epoch"] = best(history)
     result = RunResult(
         scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
