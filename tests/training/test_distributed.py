@@ -173,10 +173,11 @@ def test_each_picture_is_used_and_scored_once_an_epoch(data, tmp_path, together)
     epochs = [sum(one["train"][at : at + 2] + other["train"][at : at + 2], []) for at in (0, 2, 4)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(17))] * 3
     assert epochs[0] != epochs[1], "in another order"
-    # Rank 0 alone scores the kept epoch on all three sets and the last one on dev.
-    assert one["scored"][:3] == [[0, 2, 4]] * 3
-    assert [len(numbers) for numbers in one["scored"][3:]] == [17, 5, 3, 5]
-    assert other["scored"] == [[1, 3]] * 3
+    # After each epoch the network is scored on train and dev, each process taking its share. Then rank 0 alone
+    # scores the kept epoch on all three sets and the last one on dev, and measures what prediction costs.
+    assert one["scored"][:6] == [list(range(0, 17, 2)), [0, 2, 4]] * 3
+    assert [len(numbers) for numbers in one["scored"][6:10]] == [17, 5, 3, 5]
+    assert other["scored"] == [list(range(1, 17, 2)), [1, 3]] * 3
     assert other["written"] == []
     assert one["written"].count("last.pt") == one["written"].count("history.csv") == 3
     assert {one["written"].count(name) for name in ("config.json", "split.csv", "metrics.json", "report.html")} == {1}
