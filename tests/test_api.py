@@ -219,7 +219,7 @@ def test_score_run_gives_the_runs_own_scores(trained, result, tmp_path):
     assert scored.scores == result.scores["test"] and scored.accuracy == result.scores["test"]["accuracy"]
     assert scored.trained_on == 0 and scored.notes == scored.problems == []
     assert set(scored.table) >= {*scored.classes, "macro avg"}
-    paths, y, probabilities = scored.predictions
+    paths, y, probabilities, _ = scored.predictions
     assert len(paths) == len(y) == len(probabilities) == scored.scores["n"]
     dev = score_run(result.run, split="dev", device="cpu")
     assert dev.chosen_on and dev.scores == result.scores["dev"]

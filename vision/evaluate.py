@@ -27,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--split", choices=["train", "dev", "test"], help="(default: test, or dev if there is no test)")
     group.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
                        "model from this folder (default: cut each picture by its own edges)")  # fmt: skip
+    group.add_argument("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track")
     group = parser.add_argument_group("output")
     group.add_argument("--csv", metavar="FILE", help="also write the predictions for every picture")
     group.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.reports.tables import text_report, write_split_predictions
 
     keep_freed_memory()
-    result = score_run(args.run, args.data, split=args.split, device=args.device, learn_margins=args.learn_margins)
+    how = {name: getattr(args, name) for name in ("split", "device", "learn_margins", "pieces")}
+    result = score_run(args.run, args.data, **how)
     print_notes_and_failures(result.notes, result.problems)
     if args.csv:
         write_split_predictions(args.csv, {result.split: result.predictions}, result.classes)

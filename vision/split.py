@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError, ParameterError
-from vision.reports.text_table import split_table
+from vision.reports.text_table import split_lines
 from vision.splits.assign import SPLITS
 from vision.splits.folder import EXPECTED_RATIOS, split_folder
 from vision.splits.groups import merge_groups, read_groups, read_list
@@ -81,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups,
         pieces=args.pieces or None, folders=args.groups_from_folders or None,
     )  # fmt: skip
-    print_notes_and_failures(result.notes, result.problems)
-    print("\n".join(split_table(result.counts())))
+    print_notes_and_failures(result.notes + result.missing(), result.problems)
+    for line in split_lines(result):
+        print(line)
     print(f"{len(result.rows)} pictures ({len(result.new)} new) -> {args.out}")
     return 1 if result.problems else 0
 

@@ -39,11 +39,16 @@ def get_parser() -> argparse.ArgumentParser:
 
 def _last_line(result: Any, config: TrainConfig, seeds: Sequence[int]) -> str:
     """The accuracy that the run is judged by, and what is to be said of it."""
+    from vision.reports.tables import accuracy_text, few_text
+
     split = "test" if "test" in result.scores else "dev"
     if seeds:
-        return f"{split} accuracy: {result.scores[result.judged]['mean']:.3f}, mean of {len(seeds)} seeds"
+        together = accuracy_text(result.together)
+        mean = f"{result.scores[result.judged]['mean']:.3f}, mean of {len(seeds)} seeds"
+        return f"{split} accuracy: {mean}; together {together}{few_text(result.together)}"
     optimistic = " (optimistic: dev chose the epoch, there is no test)" if split == "dev" else ""
-    return f"{split} accuracy: {result.scores[split]['accuracy']:.3f}{optimistic}"
+    scores = result.scores[split]
+    return f"{split} accuracy: {accuracy_text(scores)}{few_text(scores)}{optimistic}"
 
 
 def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

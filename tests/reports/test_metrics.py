@@ -40,14 +40,54 @@ def test_tables_are_scikit_learns(predictions):
     predicted = p.argmax(axis=1)
     assert (metrics.confusion(y, p) == confusion_matrix(y, predicted)).all()
     table = metrics.per_genre(y, p, list("abcde"))
-    assert table == classification_report(y, predicted, target_names=list("abcde"), output_dict=True)
+    expected = classification_report(y, predicted, target_names=list("abcde"), output_dict=True)
+    assert table | {"accuracy": expected["accuracy"]} == expected
 
 
 def test_genres_that_do_not_occur():
     y, p = np.array([0, 0, 1]), np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1]])
     assert metrics.confusion(y, p).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert metrics.per_genre(y, p, ["a", "b", "c"])["c"]["support"] == 0
+    table = metrics.per_genre(y, p, ["a", "b", "c"])
+    assert table["c"]["support"] == 0
     assert metrics.score(y, p)["macro_f1"] == pytest.approx(2 / 3), "over the genres that occur"
+    assert table["macro avg"]["f1-score"] == metrics.score(y, p)["macro_f1"], "one definition"
+
+
+def test_a_track_counts_once_however_many_pieces_it_is_cut_into(predictions):
+    """The scores of pieces are scikit-learn's of tracks that are averaged by hand."""
+    y, p = predictions
+    n_pieces = np.random.default_rng(1).integers(1, 6, len(y))
+    of_track = np.repeat(np.arange(len(y)), n_pieces)
+    order = np.random.default_rng(2).permutation(len(of_track))
+    noise = np.random.default_rng(3).dirichlet(np.ones(5), len(of_track))
+    pieces = (0.7 * p[of_track] + 0.3 * noise)[order]
+    of_track = of_track[order]
+    means = np.array([pieces[of_track == track].mean(axis=0) for track in range(len(y))])
+    scores = metrics.score(y[of_track], pieces, of_track)
+    assert scores["n"] == len(y)
+    assert scores["accuracy"] == accuracy_score(y, means.argmax(axis=1))
+    assert scores["macro_f1"] == pytest.approx(f1_score(y, means.argmax(axis=1), average="macro"))
+    assert scores["loss"] == pytest.approx(log_loss(y, means))
+    assert scores["interval"] == metrics.score(y, means)["interval"]
+    by_piece = accuracy_score(y[of_track], pieces.argmax(axis=1))
+    assert scores["pieces"] == {"accuracy": pytest.approx(by_piece), "n": len(of_track)}
+    labels, averaged, first = metrics.by_track(y[of_track], pieces, of_track)
+    assert (np.diff(first) > 0).all() and (of_track[first] == np.array(list(dict.fromkeys(of_track.tolist())))).all()
+    assert averaged == pytest.approx(means[of_track[first]]) and (labels == y[of_track[first]]).all()
+
+
+def test_more_pieces_never_narrow_an_interval(predictions):
+    y, p = predictions
+    whole = metrics.score(y, p)
+    ten = metrics.score(np.repeat(y, 10), np.repeat(p, 10, axis=0), np.repeat(np.arange(len(y)), 10))
+    assert ten["interval"] == whole["interval"] and ten["n"] == whole["n"]
+    assert "pieces" not in metrics.score(y, p, range(len(y)))
+    assert metrics.score(y, p, range(len(y))) == whole, "to the last digit"
+
+
+def test_the_interval_of_a_score_stays_within_its_range():
+    assert metrics.mean_and_interval([1.0, 1.0, 0.7])["interval"][1] == 1
+    assert metrics.mean_and_interval([0.0, 0.0, 0.4])["interval"][0] == 0
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 5)])

@@ -18,12 +18,12 @@ def predictions():
     """Of 30 tracks; one name is no text, one has a line break."""
     rng = np.random.default_rng(0)
     paths = ["a\udcff.png", "b\nc.png", *(f"{number}.png" for number in range(28))]
-    return SplitPredictions(paths, rng.integers(0, 3, 30), rng.dirichlet(np.ones(3), 30))
+    return SplitPredictions(paths, rng.integers(0, 3, 30), rng.dirichlet(np.ones(3), 30), range(30))
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path, predictions):
     path = tmp_path / "predictions.csv"
-    dev = SplitPredictions(["d.png"], np.array([1]), np.array([[0.25, 0.5, 0.25]]))
+    dev = SplitPredictions(["d.png"], np.array([1]), np.array([[0.25, 0.5, 0.25]]), [0])
     tables.write_split_predictions(path, {"dev": dev, "test": predictions}, CLASSES)
     back, classes = tables.read_split_predictions(path, "test")
     assert classes == CLASSES
@@ -34,11 +34,11 @@ def test_predictions_are_read_as_they_were_written(tmp_path, predictions):
     assert [row["split"] for row in rows] == ["dev"] + ["test"] * 30
     assert [row["predicted"] for row in rows[1:]] == [CLASSES[k] for k in predictions.probabilities.argmax(axis=1)]
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        assert next(csv.reader(file)) == ["split", "file", "genre", "predicted", *CLASSES]
+        assert next(csv.reader(file)) == [*tables.PREDICTION_COLUMNS, *CLASSES]
 
 
 def test_the_report_is_scikit_learns(predictions):
-    _, y, p = predictions
+    y, p, _ = predictions.by_track()
     scores = {"dev": metrics.score(y, p), "kept_epoch": 3}
     text = tables.text_report(scores, metrics.per_genre(y, p, CLASSES), CLASSES, "dev", note="a note", kept=3)
     lines = text.splitlines()

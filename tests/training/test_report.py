@@ -50,7 +50,8 @@ def test_the_page_of_a_run(trained):
     ):  # fmt: skip
         assert shown in page.text
     scores = json.loads((trained / "run" / "metrics.json").read_text())
-    assert f"{scores['test']['accuracy']:.1%} of {scores['test']['n']} test tracks" in page.text
+    assert f" of {scores['test']['n']} test tracks right ({scores['test']['accuracy']:.1%}" in page.text
+    assert "too few tracks to tell" in page.text and "no curve of calibration" in page.text
 
 
 @pytest.mark.slow
@@ -83,7 +84,7 @@ def test_mistakes_are_shown_and_hostile_names_do_no_harm(tmp_path):
 
 def test_a_pooled_report_marks_the_folder_as_complete_last(tmp_path, monkeypatch):
     y, p = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    predictions = SplitPredictions(["a.png", "b.png", "c.png"], y, p)
+    predictions = SplitPredictions(["a.png", "b.png", "c.png"], y, p, range(3))
     result = PooledResult(
         "title", "<b>headline", ["a line"], predictions, ["x", "y"], {"key": 1}, {"seeds": [0]}, "note"
     )

@@ -23,7 +23,7 @@ from vision.training.run import fit
 def test_it_learns_and_leaves_a_run_folder(trained):
     folder = trained / "run"
     expected = "config.json split.csv history.csv metrics.json model.pt evaluation_report.txt accuracy_plot.png"
-    expected += " loss_plot.png confusion_matrix.png reliability_plot.png predictions.csv report.html"
+    expected += " loss_plot.png confusion_matrix.png predictions.csv report.html"
     assert {path.name for path in folder.iterdir()} == set(expected.split())
     scores = json.loads((folder / "metrics.json").read_text())
     for side, n in (("train", 30), ("dev", 3), ("test", 3)):
@@ -158,11 +158,12 @@ def test_the_library_prints_nothing_and_returns_the_run(trained, tmp_path, capfd
     assert result.scores == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert rows == result.history
-    assert result.problems == result.notes == []
+    assert result.problems == [] and len(result.notes) == 1 and "few tracks to learn from" in result.notes[0]
     lines = []
     again = fit(config, tmp_path / "again", progress=lines.append)
     assert again.scores == result.scores
-    assert lines[0].startswith("30 train, 3 dev, 3 test pictures") and len(lines) == 3
+    assert lines[0] == f"note: {result.notes[0]}"
+    assert lines[1].startswith("30 train, 3 dev, 3 test pictures") and len(lines) == 4
 
 
 def test_the_default_folder_is_the_next_that_is_free(trained, tmp_path, monkeypatch, no_plots):

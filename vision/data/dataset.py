@@ -146,6 +146,9 @@ class Pictures:
         A line for each picture that could not be used, and for each empty genre folder.
     notes : list of str
         What the user should know of the others.
+    tracks : list of int
+        For each picture, the position of the first picture of its track; by default each is a track of its own. See
+        `vision.splits.tracks.number_tracks`.
     """
 
     x: PixelStore
@@ -154,6 +157,10 @@ class Pictures:
     classes: list[str]
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tracks: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tracks = self.tracks or list(range(len(self.paths)))
 
 
 def read_folder(

@@ -20,6 +20,7 @@ from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
 from vision.splits.groups import artist_folders, connected_components
 from vision.splits.keys import is_copy, possible_pieces
+from vision.splits.tracks import FEW
 
 if TYPE_CHECKING:
     from vision.quality.label_issues import LabelIssue
@@ -148,6 +149,10 @@ def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator
         yield Finding(
             "few", f"{plural(len(few), 'genre')} with fewer than the three tracks that vision.split needs", few
         )
+    small = [labels[genre] for genre, count in counts.items() if 3 <= count < FEW]
+    if small:
+        message = f"{plural(len(small), 'genre')} of fewer than {FEW} tracks: a score of so few says little of it"
+        yield Finding("small", message, small, attention=False)
     uneven = [labels[genre] for genre, n in counts.items() if n >= 3 and not median / 2 <= n <= median * 2]
     if uneven:
         message = (

@@ -13,9 +13,9 @@ from vision.data.csv_files import open_csv
 from vision.inference.predictor import Predictor
 from vision.models.run_files import trained_tracks
 from vision.quality.inspect import Finding, FolderReport, plural
-from vision.reports.tables import PREDICTION_COLUMNS
+from vision.reports.tables import genre_columns
 
-_EXPECTED = "expected the predictions.csv that vision.crossval writes: split,file,genre,predicted and a column a genre"
+_EXPECTED = "expected the predictions.csv that vision.crossval writes: split,file,genre and so on, and a column a genre"
 
 
 @dataclass
@@ -104,11 +104,11 @@ def read_predictions(path: str | Path) -> tuple[list[str], dict[tuple[str, str],
         with open_csv(path) as file:
             rows = csv.reader(file)
             header = next(rows, [])
-            columns, classes = header[: len(PREDICTION_COLUMNS)], header[len(PREDICTION_COLUMNS) :]
-            if columns != list(PREDICTION_COLUMNS) or not classes:
-                raise MelvisionError(f"{path}: begins with {','.join(columns)[:60]!r}; {_EXPECTED}")
+            classes = genre_columns(header)
+            if not classes:
+                raise MelvisionError(f"{path}: begins with {','.join(header)[:60]!r}; {_EXPECTED}")
             for row in rows:
-                p = np.array([float(value) for value in row[len(PREDICTION_COLUMNS) :]])
+                p = np.array([float(value) for value in row[len(header) - len(classes) :]])
                 if len(p) != len(classes) or not np.isfinite(p).all():
                     raise ValueError
                 if row[0] == "train":

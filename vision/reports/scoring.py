@@ -1,7 +1,6 @@
 """Score a trained model on a folder of pictures."""
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from vision.reports.tables import SplitPredictions
 from vision.splits.folder import named_pieces
 from vision.splits.keys import picture_key
 from vision.splits.leaks import find_splits
+from vision.splits.tracks import missing_genres, number_tracks
 
 
 @dataclass
@@ -71,6 +71,7 @@ def score_run(
     split: str | None = None,
     device: str = "auto",
     learn_margins: bool = False,
+    pieces: bool = False,
 ) -> RunScores:
     """Score a trained model on the test pictures of its data folder, or on any folder of genres.
 
@@ -88,6 +89,9 @@ def score_run(
     learn_margins : bool
         Learn the margins of picture sizes that the model has not met from this folder, instead of cutting each
         picture by its own edges.
+    pieces : bool
+        Whether names that differ in a number at their end only, such as ``song_0`` and ``song_1``, are pieces of one
+        track. A data folder that was split so knows.
 
     Returns
     -------
@@ -108,18 +112,25 @@ def score_run(
     if learn_margins:
         predictor.learn_margins(list_pictures(folder))
     pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
-    probabilities, y = predictor.probabilities(pictures.x), pictures.y.numpy()
-    trained_on = _count_trained_on(run, pictures, pieces=named_pieces(folder.parent))
+    pieces = pieces or named_pieces(folder.parent)
+    tracks = number_tracks(pictures, pieces=pieces)
+    predictions = SplitPredictions(pictures.paths, pictures.y.numpy(), predictor.probabilities(pictures.x), tracks)
+    y, probabilities, first = predictions.by_track()
+    trained_on = _count_trained_on(run, pictures, first, pieces=pieces)
     return RunScores(
         split=name,
         folder=folder,
-        scores=metrics.score(y, probabilities),
+        scores=predictions.score(),
         table=metrics.per_genre(y, probabilities, predictor.classes),
         classes=predictor.classes,
-        predictions=SplitPredictions(pictures.paths, y, probabilities),
+        predictions=predictions,
         trained_on=trained_on,
         chosen_on=name == "dev" and not data,
-        notes=[*pictures.notes, *_notes_on_training(run, trained_on, y)],
+        notes=[
+            *pictures.notes,
+            *missing_genres(pictures.classes, {name: y.tolist()}),
+            *_notes_on_training(run, trained_on, len(y)),
+        ],
         problems=pictures.problems,
     )
 
@@ -139,20 +150,20 @@ def _pick_folder(run: str | Path, data: str | Path | None, split: str | None) ->
     return folders[split], split
 
 
-def _count_trained_on(run: str | Path, pictures: Pictures, *, pieces: bool) -> int | None:
-    """How many of the pictures are of tracks in the training set; None where no split.csv says."""
+def _count_trained_on(run: str | Path, pictures: Pictures, first: np.ndarray, *, pieces: bool) -> int | None:
+    """How many of the tracks, each given by its first picture, are in the training set; None where no file says."""
     try:
         train = run_files.trained_tracks(run, pieces=pieces)
     except MelvisionError:
         return None
-    names = [(pictures.classes[label], path) for label, path in zip(pictures.y.tolist(), pictures.paths, strict=True)]
+    names = [(pictures.classes[pictures.y[number]], pictures.paths[number]) for number in first]
     keys = ((genre, picture_key(genre, path, pieces=pieces)) for genre, path in names)
     return sum((unicodedata.normalize("NFC", genre), key) in train for genre, key in keys)
 
 
-def _notes_on_training(run: str | Path, trained_on: int | None, y: Sequence[int] | np.ndarray) -> list[str]:
+def _notes_on_training(run: str | Path, trained_on: int | None, n_tracks: int) -> list[str]:
     if trained_on is None:
         return [f"no split.csv beside {run}; these tracks may be in its training set"]
     if trained_on:
-        return [f"{trained_on} of {len(y)} tracks are in the training set; this score is optimistic"]
+        return [f"{trained_on} of {n_tracks} tracks are in the training set; this score is optimistic"]
     return []

@@ -8,13 +8,19 @@ import numpy as np
 
 from render import atomic
 from vision.data.csv_files import read_csv
+from vision.reports import metrics
+from vision.splits.keys import picture_key
 
-#: Columns of ``predictions.csv`` before those of the genres.
-PREDICTION_COLUMNS = ("split", "file", "genre", "predicted")
+#: The last column of ``predictions.csv`` before those of the genres, and all of them.
+PREDICTED = "predicted"
+PREDICTION_COLUMNS = ("split", "file", "genre", "track", "track_predicted", PREDICTED)
+
+#: Stands for a score that a genre without tracks does not have.
+NO_SCORE = "-"
 
 
 class SplitPredictions(NamedTuple):
-    """Predictions for the tracks of one split.
+    """Predictions for the pictures of one split.
 
     Attributes
     ----------
@@ -24,11 +30,22 @@ class SplitPredictions(NamedTuple):
         True labels.
     probabilities : np.ndarray, shape (n, n_classes)
         Of each genre.
+    tracks : list of int, length n
+        For each picture, the position of the first picture of its track.
     """
 
     paths: Sequence[str]
     y: np.ndarray
     probabilities: np.ndarray
+    tracks: Sequence[int]
+
+    def score(self) -> dict[str, Any]:
+        """Scores by track; see `metrics.score`."""
+        return metrics.score(self.y, self.probabilities, self.tracks)
+
+    def by_track(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels and mean probabilities of the tracks, and their first pictures; see `metrics.by_track`."""
+        return metrics.by_track(self.y, self.probabilities, self.tracks)
 
 
 def summary_line(name: str, summary: Mapping[str, Any]) -> str:
@@ -41,10 +58,34 @@ def summary_line(name: str, summary: Mapping[str, Any]) -> str:
     return f"{name}: {mean} (95 % interval of the mean: {low:.3f} to {high:.3f}): {values}"
 
 
-def _score_line(split: str, scores: Mapping[str, Any], kept: int | None) -> str:
+def accuracy_text(scores: Mapping[str, Any]) -> str:
+    """Format an accuracy with its interval and the number of tracks, and of pieces where tracks have several."""
     low, high = scores["interval"]
+    text = f"{scores['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, n = {scores['n']}"
+    if "pieces" in scores:
+        text += f" tracks; of their {scores['pieces']['n']} pieces {scores['pieces']['accuracy']:.3f}"
+    return text + ")"
+
+
+def tracks_right(scores: Mapping[str, Any], split: str) -> str:
+    """Say in words how many tracks of a split were predicted right."""
+    n, share = scores["n"], f"{scores['accuracy']:.1%}"
+    text = f"{round(scores['accuracy'] * n)} of {n} {split} tracks right ({share}"
+    if "pieces" in scores:
+        text += f"; {scores['pieces']['n']} pieces, {scores['pieces']['accuracy']:.1%}"
+    low, high = scores["interval"]
+    text += f"; 95 % interval {low:.1%} to {high:.1%})"
+    return text + few_text(scores)
+
+
+def few_text(scores: Mapping[str, Any]) -> str:
+    """What to say after the score of few tracks."""
+    return ": too few tracks to tell how good it is" if scores["n"] < metrics.FEW_TRACKS else ""
+
+
+def _score_line(split: str, scores: Mapping[str, Any], kept: int | None) -> str:
     line = (
-        f"{split:8} accuracy {scores['accuracy']:.3f} (95 % {low:.3f} to {high:.3f}, n = {scores['n']})  "
+        f"{split:8} accuracy {accuracy_text(scores)}  "
         f"macro F1 {scores['macro_f1']:.3f}  top 3 {scores['top3']:.3f}  "
         f"calibration error {scores['calibration_error']:.3f}"
     )
@@ -90,21 +131,26 @@ def text_report(
     lines += [_score_line(name, entry, kept) for name, entry in scores.items() if isinstance(entry, dict)]
     for name, entry in scores.items():
         for expert, figures in entry.get("experts", {}).items() if isinstance(entry, dict) else ():
-            low, high = figures["interval"]
             alone = f"{expert} alone (weight {figures['weight']:.2g})"
-            lines.append(f"{name:8} accuracy {figures['accuracy']:.3f} (95 % {low:.3f} to {high:.3f})  {alone}")
+            lines.append(f"{name:8} accuracy {accuracy_text(figures)}  {alone}")
     width = max(12, *(len(name) for name in classes))
     lines += ["", f"Per genre, on {split}:", f"{'':{width}} precision  recall  f1-score  support"]
     for name in [*classes, "macro avg", "weighted avg"]:
-        row = table[name]
-        lines.append(
-            f"{name:{width}} {row['precision']:9.3f} {row['recall']:7.3f} {row['f1-score']:9.3f} {row['support']:8.0f}"
-        )
+        precision, recall, f1 = genre_scores(table[name], 3)
+        lines.append(f"{name:{width}} {precision:>9} {recall:>7} {f1:>9} {table[name]['support']:8.0f}")
     return "\n".join(lines) + "\n"
 
 
+def genre_scores(row: Mapping[str, float], digits: int) -> list[str]:
+    """Format precision, recall and F1 of a row of `metrics.per_genre`; a genre without tracks has none."""
+    names = ("precision", "recall", "f1-score")
+    return [f"{row[name]:.{digits}f}" if row["support"] else NO_SCORE for name in names]
+
+
 def write_split_predictions(path: str | Path, splits: Mapping[str, SplitPredictions], classes: Sequence[str]) -> None:
-    """Write ``predictions.csv``: a row a track with its genre, the predicted one, and all probabilities.
+    """Write ``predictions.csv``: a row a picture with its genre, the predicted one, and all probabilities.
+
+    Its track has a name, the same for all its pieces, and a prediction, from the mean of their probabilities.
 
     Parameters
     ----------
@@ -115,12 +161,24 @@ def write_split_predictions(path: str | Path, splits: Mapping[str, SplitPredicti
     classes : sequence of str
         Genres.
     """
-    rows = (
-        [split, file, classes[label], classes[p.argmax()], *(f"{value:.4f}" for value in p)]
-        for split, predictions in splits.items()
-        for file, label, p in zip(*predictions, strict=True)
-    )
+    rows = []
+    for split, predictions in splits.items():
+        _, means, first = predictions.by_track()
+        predicted = dict(zip(first.tolist(), means.argmax(axis=1).tolist(), strict=True))
+        for file, label, p, track in zip(*predictions, strict=True):
+            name = picture_key(classes[label], predictions.paths[track])
+            about = [split, file, classes[label], name, classes[predicted[track]], classes[p.argmax()]]
+            rows.append([*about, *(f"{value:.4f}" for value in p)])
     atomic.write_csv(path, [*PREDICTION_COLUMNS, *classes], rows)
+
+
+def genre_columns(header: Sequence[str]) -> list[str]:
+    """The genres of a ``predictions.csv``, from its first line; those of earlier versions have fewer columns."""
+    header = list(header)
+    known = [column for column in PREDICTION_COLUMNS if column in header]
+    if known[:3] != list(PREDICTION_COLUMNS[:3]) or header[: len(known)] != known or known[-1] != PREDICTED:
+        return []
+    return header[len(known) :]
 
 
 def read_split_predictions(path: str | Path, split: str) -> tuple[SplitPredictions, list[str]]:
@@ -141,7 +199,10 @@ def read_split_predictions(path: str | Path, split: str) -> tuple[SplitPredictio
         Genres.
     """
     rows = [row for row in read_csv(path) if row["split"] == split]
-    classes = list(rows[0])[len(PREDICTION_COLUMNS) :]
+    classes = genre_columns(list(rows[0]))
     y = np.array([classes.index(row["genre"]) for row in rows])
     probabilities = np.array([[float(row[name]) for name in classes] for row in rows])
-    return SplitPredictions([row["file"] for row in rows], y, probabilities), classes
+    first: dict[tuple[str, str], int] = {}
+    # Of earlier versions, which did not know of pieces, each picture is a track.
+    tracks = [first.setdefault((row["genre"], row.get("track", row["file"])), at) for at, row in enumerate(rows)]
+    return SplitPredictions([row["file"] for row in rows], y, probabilities, tracks), classes

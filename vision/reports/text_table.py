@@ -1,8 +1,9 @@
 """Tables as lines of text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from render.cli import one_line
+from vision.splits.folder import SplitResult
 
 
 def text_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
@@ -28,20 +29,22 @@ def text_table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> li
     ]
 
 
-def split_table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Format the number of pictures by genre and split.
+def split_lines(result: SplitResult) -> list[str]:
+    """Format the number of pictures by genre and split, and of the tracks where several pictures are of one.
 
     Parameters
     ----------
-    counts : dict of str to dict
-        `vision.splits.folder.SplitResult.counts`.
+    result : SplitResult
 
     Returns
     -------
     lines : list of str
         One a genre, between a header and the totals.
     """
+    counts, tracks = result.counts(), result.tracks()
     columns = list(next(iter(counts.values())))
-    totals = [sum(row[name] for row in counts.values()) for name in columns]
-    rows = [[genre, *row.values()] for genre, row in counts.items()]
-    return text_table(["genre", *columns], [*rows, ["all", *totals]])
+    totals = {name: sum(row[name] for row in counts.values()) for name in columns}
+    rows = [[genre, *row.values()] for genre, row in counts.items()] + [["all", *totals.values()]]
+    if any(tracks[split] < totals[split] for split in tracks):
+        rows.append(["tracks", *(tracks.get(name, "") for name in columns)])
+    return text_table(["genre", *columns], rows)

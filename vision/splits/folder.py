@@ -16,7 +16,7 @@ from render.tracks import list_root
 from vision.data.csv_files import read_csv
 from vision.data.genres import similar_genres
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
-from vision.splits.groups import artist_folders, folder_groups, merge_groups, two_genres
+from vision.splits.groups import artist_folders, connected_components, folder_groups, merge_groups, two_genres
 from vision.splits.keys import is_copy, picture_key, possible_pieces
 from vision.splits.leaks import find_splits
 
@@ -61,6 +61,26 @@ class SplitResult:
         counter = Counter((row.genre, "left out" if row.left_out else row.split) for row in self.rows)
         columns = [*SPLITS, "left out"]
         return {genre: {name: counter[genre, name] for name in columns} for genre in sorted({g for g, _ in counter})}
+
+    def tracks(self) -> dict[str, int]:
+        """Return the number of tracks in each split: pieces of one track, copies and equal pictures count once."""
+        used = [row for row in self.rows if not row.left_out]
+        numbers = connected_components(
+            [(row.genre, row.track) for row in used], [(row.genre, row.pixels or row.file) for row in used]
+        )
+        of_split = [(row.split, number) for row, number in zip(used, numbers, strict=True)]
+        return {split: len({number for name, number in of_split if name == split}) for split in SPLITS}
+
+    def missing(self) -> list[str]:
+        """Return a line for each of dev and test that has no picture of some genres."""
+        sizes = {split: {row.genre for row in self.rows if row.split == split and not row.left_out} for split in SPLITS}
+        genres = sorted({row.genre for row in self.rows})
+        absent = {split: [genre for genre in genres if genre not in sizes[split]] for split in SPLITS if sizes[split]}
+        return [
+            f"{split} holds no picture of {', '.join(names)}: too few tracks or groups of it to share out"
+            for split, names in absent.items()
+            if names and split != "train"
+        ]
 
 
 def read_rows(data: str | Path) -> list[Row]:

@@ -96,4 +96,7 @@ def select_pictures(pictures: "Pictures", numbers: Sequence[int]) -> "Pictures":
         Indices of those to return, in this order.
     """
     paths = [pictures.paths[number] for number in numbers]
-    return replace(pictures, x=pictures.x.select(numbers), y=pictures.y[numbers], paths=paths)
+    tracks = [pictures.tracks[number] for number in numbers]
+    first = {track: position for position, track in reversed(list(enumerate(tracks)))}
+    tracks = [first[track] for track in tracks]
+    return replace(pictures, x=pictures.x.select(numbers), y=pictures.y[numbers], paths=paths, tracks=tracks)

@@ -165,16 +165,15 @@ def compare(sets: "Mapping[str, Pictures]", *, pieces: bool = False) -> dict[str
         ``tracks``: tracks that are in more than one set by their names; ``equal_across`` and ``equal_within``: pairs of
         paths whose decoded pictures are equal, in two sets and in one.
     """
-    import hashlib
+    from vision.splits.tracks import pixel_hashes
 
     splits_of: dict[tuple[str, str], set[str]] = defaultdict(set)
     first: dict[bytes, tuple[str, str]] = {}
     repeats: dict[str, list] = {"tracks": [], "equal_across": [], "equal_within": []}
     for split, pictures in sets.items():
-        for number, (path, label) in enumerate(zip(pictures.paths, pictures.y.tolist(), strict=True)):
+        for path, label, digest in zip(pictures.paths, pictures.y.tolist(), pixel_hashes(pictures), strict=True):
             genre = pictures.classes[label]
             splits_of[genre, picture_key(genre, path, pieces=pieces)].add(split)
-            digest = hashlib.blake2b(pictures.x[number].numpy().data, digest_size=16).digest()
             other_split, other = first.setdefault(digest, (split, path))
             if other != path:
                 repeats["equal_within" if other_split == split else "equal_across"].append((other, path))

@@ -1,6 +1,7 @@
 """Calibrated probabilities: one temperature, fitted to the dev tracks."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ LEAST = 50
 FURTHEST = 4.0
 
 
-def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor) -> float:
+def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor, tracks: Sequence[int] | None = None) -> float:
     """Set a model's temperature so that its probabilities fit the tracks best.
 
     Mixup and label smoothing make a network under-confident. After Guo et al., "On Calibration of
@@ -32,6 +33,8 @@ def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor) -> float:
         Tracks it was not trained on.
     y : torch.Tensor, shape (n,), int64
         Labels.
+    tracks : sequence of int, optional
+        As of `metrics.by_track`; by default each picture is a track.
 
     Returns
     -------
@@ -46,15 +49,16 @@ def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor) -> float:
     owner = torch.tensor([number for number, _ in windows])
     counts = torch.bincount(owner)[:, None]
 
-    def tracks(temperature):
+    def mean_shares(temperature):
         shares = (logits / temperature).softmax(dim=1)
         return torch.zeros(len(x), shares.shape[1], dtype=torch.double).index_add_(0, owner, shares) / counts
 
     def loss(logarithm):
-        p = tracks(math.exp(logarithm))[torch.arange(len(y)), y]
+        p = mean_shares(math.exp(logarithm))[torch.arange(len(y)), y]
         return -p.clamp_min(1e-12).log().mean().item()
 
-    if len(y) >= LEAST and (tracks(1.0).argmax(dim=1) != y).any():
+    n_tracks = len(y) if tracks is None else len(set(tracks))
+    if n_tracks >= LEAST and (mean_shares(1.0).argmax(dim=1) != y).any():
         reach = np.log(FURTHEST)
         model.temperature.fill_(math.exp(minimize_scalar(loss, bounds=(-reach, reach), method="bounded").x))
     return model.temperature.item()

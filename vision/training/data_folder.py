@@ -8,7 +8,7 @@ from pathlib import Path
 from render.errors import MelvisionError
 from vision.data.dataset import SpectrogramFolder
 from vision.data.genres import similar_genres
-from vision.reports.text_table import split_table
+from vision.reports.text_table import split_lines
 from vision.splits.assign import SPLITS
 from vision.splits.folder import SPLIT_CSV, SplitResult, read_settings, split_folder
 from vision.splits.leaks import find_leaks, find_splits, train_splits
@@ -77,7 +77,7 @@ def prepare_data(
     images = images or "images_original"
     say(f"no {path}/ yet: splitting {images} 80/10/10")
     result = split_folder(images, path, pieces=pieces or None)
-    for line in split_table(result.counts()):
+    for line in split_lines(result):
         say(line)
     return DataFolder(path, result.problems, _notes(result, images))
 

@@ -214,7 +214,7 @@ def _learn_without_epochs(
     fit_texture(model, train.x, train.y, class_weight)
     row: dict[str, Any] = {"epoch": 0}
     if dev:
-        scores = metrics.score(dev.y, predict_proba(model, dev.x))
+        scores = metrics.score(dev.y, predict_proba(model, dev.x), dev.tracks)
         row |= {"dev_loss": scores["loss"], "dev_accuracy": scores["accuracy"]}
     row["seconds"] = time.perf_counter() - start
     if context.distributed.is_first:
@@ -314,7 +314,8 @@ class Scorer:
 
     @staticmethod
     def _scores(name: str, part: "_Part", probabilities: torch.Tensor) -> dict[str, float]:
-        scores = metrics.score(part.pictures.y[list(part.numbers)], probabilities)
+        tracks = [part.pictures.tracks[number] for number in part.numbers]
+        scores = metrics.score(part.pictures.y[list(part.numbers)], probabilities, tracks)
         return {f"{name}_loss": scores["loss"], f"{name}_accuracy": scores["accuracy"]}
 
 

@@ -18,11 +18,18 @@ from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
-from vision.reports.tables import SplitPredictions, read_split_predictions, summary_line
+from vision.reports.tables import (
+    SplitPredictions,
+    accuracy_text,
+    read_split_predictions,
+    summary_line,
+    tracks_right,
+)
 from vision.splits.folds import make_folds, picture_groups, select_pictures
 from vision.splits.groups import merge_groups, read_groups
 from vision.splits.keys import possible_pieces
 from vision.splits.leaks import find_splits
+from vision.splits.tracks import missing_genres, number_tracks, small_genres
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
@@ -128,11 +135,14 @@ def cross_validate(
         names = zip(pictures.y.tolist(), pictures.paths, strict=True)
         for note in possible_pieces(images, [(pictures.classes[label], path) for label, path in names]):
             say(f"note: {note}")
+    pictures.tracks = number_tracks(pictures, pieces=pieces)
     check_genres(pictures, images)
     how["groups"] = picture_groups(pictures, groups=tables, pieces=pieces)
     done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat in range(repeats):
         pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
+        for note in small_genres(pictures, images) if repeat == 0 else ():
+            say(f"note: {note}")
         for number, numbers in enumerate(pairs, 1):
             folder = out / f"fold-{repeat + 1}-{number:02}"
             done.append(folder)
@@ -140,17 +150,21 @@ def cross_validate(
             context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
             probabilities = run_fold(config, pictures, numbers, how, context)
             total[numbers[1]] += probabilities
-            accuracies.append(metrics.score(pictures.y[numbers[1]].numpy(), probabilities)["accuracy"])
-            say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracies[-1]:.3f} of {len(numbers[1])}")
+            y, tracks = pictures.y[numbers[1]].numpy(), [pictures.tracks[held_out] for held_out in numbers[1]]
+            scores = metrics.score(y, probabilities, tracks)
+            accuracies.append(scores["accuracy"])
+            say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracy_text(scores)}")
+            for note in missing_genres(pictures.classes, {f"fold {number}": y.tolist()}):
+                say(f"note: {note}")
     accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
     about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
     about |= {"groups": [str(path) for path in groups], "versions": versions()}
-    paths = [pictures.paths[number] for number in scored]
-    predictions = SplitPredictions(paths, pictures.y[scored].numpy(), total[scored] / repeats)
+    every = select_pictures(pictures, scored.tolist())
+    predictions = SplitPredictions(every.paths, every.y.numpy(), total[scored] / repeats, every.tracks)
     _report_folds(out, predictions, pictures.classes, accuracy, about)
     for folder in done:
         shutil.rmtree(folder)
-    scores = metrics.score(predictions.y, predictions.probabilities)
+    scores = predictions.score()
     return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
 
 
@@ -346,23 +360,20 @@ def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple
         for split in dict.fromkeys(["dev", LAST, judged])
     }
     predictions = [read_split_predictions(folder / run_files.PREDICTIONS, judged) for folder in folders]
-    (paths, y, _), classes = predictions[0]
+    of_first, classes = predictions[0]
     probabilities = np.mean([of_seed.probabilities for of_seed, _ in predictions], axis=0)
-    together = metrics.score(y, probabilities)
+    combined = of_first._replace(probabilities=probabilities)
+    together = combined.score()
     named = {"dev": "dev, kept epochs (optimistic: dev chose them)", LAST: "dev, last epochs", "test": "test"}
     lines = [summary_line(named[split], scores) for split, scores in summary.items()]
-    low, high = together["interval"]
-    lines.append(
-        f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {together['accuracy']:.3f} "
-        f"(95 % {low:.3f} to {high:.3f})"
-    )
+    lines.append(f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {accuracy_text(together)}")
     about = {"config": asdict(config), "seeds": list(seeds), "versions": versions()}
     side = judged.split("_")[0]
-    headline = f"{summary[judged]['mean']:.1%} of {len(y)} {side} tracks right, mean of {len(seeds)} seeds"
-    headline += f"; {together['accuracy']:.1%} together"
+    headline = f"{summary[judged]['mean']:.1%} of {together['n']} {side} tracks right, mean of {len(seeds)} seeds. "
+    headline += f"Together: {tracks_right(together, side)}"
     result = PooledResult(
         title=f"{side} tracks, all seeds together", headline=headline, lines=lines,
-        predictions=SplitPredictions(paths, y, probabilities), classes=classes,
+        predictions=combined, classes=classes,
         summary=summary | {"judged": judged}, about=about, note=config.note,
     )  # fmt: skip
     write_pooled(out, result)

@@ -14,9 +14,17 @@ from render import atomic, png
 from vision.data.dataset import Pictures
 from vision.models import run_files
 from vision.reports import html, metrics, plots
-from vision.reports.tables import SplitPredictions, text_report, write_split_predictions
+from vision.reports.tables import (
+    NO_SCORE,
+    SplitPredictions,
+    genre_scores,
+    text_report,
+    tracks_right,
+    write_split_predictions,
+)
 from vision.splits import leaks
 from vision.splits.folder import named_pieces, read_settings
+from vision.splits.tracks import missing_genres
 from vision.training.config import TrainConfig, command_of
 
 #: Mistakes that a page shows: the most confident ones.
@@ -70,7 +78,8 @@ class RunResult:
         predictions = {}
         for split, probabilities in self.probabilities.items():
             pictures = self.sets.get(split, self.sets["dev"])
-            predictions[split] = SplitPredictions(pictures.paths, pictures.y.numpy(), probabilities)
+            labels = pictures.y.numpy()
+            predictions[split] = SplitPredictions(pictures.paths, labels, probabilities, pictures.tracks)
         return predictions
 
 
@@ -85,7 +94,7 @@ class PooledResult:
     lines : list of str
         Text before the tables.
     predictions : SplitPredictions
-        Of every track that was scored, by models that were not trained on it.
+        Of every picture that was scored, by models that were not trained on it.
     classes : list of str
         Genres.
     summary : dict
@@ -121,8 +130,8 @@ def write_pooled(out: Path, result: PooledResult) -> str:
     text : str
         Content of ``evaluation_report.txt``.
     """
-    _, y, probabilities = result.predictions
-    pooled = metrics.score(y, probabilities)
+    pooled = result.predictions.score()
+    y, probabilities, _ = result.predictions.by_track()
     table = metrics.per_genre(y, probabilities, result.classes)
     text = "\n".join(result.lines) + "\n"
     text += text_report({"all": pooled}, table, result.classes, "all", note=result.note)
@@ -157,7 +166,7 @@ def write_run(out: Path, result: RunResult) -> None:
     """
     split, kept = result.split, result.scores["kept_epoch"]
     predictions, classes = result.predictions, result.sets[split].classes
-    _, y, probabilities = predictions[split]
+    y, probabilities, _ = predictions[split].by_track()
     table = metrics.per_genre(y, probabilities, classes)
     text = text_report(result.scores, table, classes, split, note=result.about["config"]["note"], kept=kept)
     atomic.write_text(out / run_files.TEXT_REPORT, text)
@@ -171,7 +180,10 @@ def write_run(out: Path, result: RunResult) -> None:
         plots.plot_history(paths[quantity], result.history, quantity, kept)
     counts = metrics.confusion(y, probabilities)
     plots.plot_confusion(paths["confusion"], counts, classes, f"{split} tracks, epoch {kept}")
-    plots.plot_reliability(paths["reliability"], metrics.reliability(y, probabilities))
+    if len(y) >= metrics.FEW_TRACKS:
+        plots.plot_reliability(paths["reliability"], metrics.reliability(y, probabilities))
+    else:  # a curve of so few would be noise
+        del paths["reliability"]
     write_split_predictions(out / run_files.PREDICTIONS, predictions, classes)
     html.write_page(out / run_files.PAGE, "run.html", {"title": out.resolve().name, "plots": paths, **_context(result)})
 
@@ -215,10 +227,10 @@ def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image
 def _context(result: RunResult) -> dict[str, Any]:
     """The variables of ``run.html``, less the title and the plots."""
     split, scores, about = result.split, result.scores, result.about
-    pictures, probabilities = result.sets[split], result.probabilities[split]
-    y, classes, config = pictures.y.numpy(), pictures.classes, TrainConfig.from_dict(about["config"])
-    headline = f"{scores[split]['accuracy']:.1%} of {len(y)} {split} tracks correct"
-    headline += f"; chance level for {len(classes)} genres: {1 / len(classes):.0%}."
+    pictures, classes = result.sets[split], result.sets[split].classes
+    config = TrainConfig.from_dict(about["config"])
+    y, probabilities, first = result.predictions[split].by_track()
+    headline = f"{tracks_right(scores[split], split)}. Chance level for {len(classes)} genres: {1 / len(classes):.0%}."
     if split == "dev":
         headline += " Optimistic: the epoch was chosen on these tracks, because there is no test folder."
     return {
@@ -232,9 +244,13 @@ def _context(result: RunResult) -> dict[str, Any]:
         "temperature": about["temperature"],
         "genre_rows": genre_rows(y, probabilities, classes),
         "n_mistakes": int((probabilities.argmax(axis=1) != y).sum()),
-        "mistakes": list(_mistakes(pictures, probabilities, result.saliency)),
+        "mistakes": list(_mistakes(pictures, y, probabilities, first, result.saliency)),
         "splits": list(result.sets),
         "count_rows": _count_rows(result.sets, classes),
+        "missing_genres": missing_genres(
+            classes, {name: pictures.y.tolist() for name, pictures in result.sets.items()}
+        ),
+        "few_tracks": metrics.FEW_TRACKS,
         "split_description": _describe_split(config.data),
         "leak_notes": _leak_notes(result.sets, pieces=named_pieces(config.data)),
         "command": command_of(config),
@@ -250,7 +266,8 @@ def _score_rows(scores: dict[str, Any]) -> list[list[Any]]:
         if isinstance(entry, dict):
             low, high = entry["interval"]
             rest = [f"{entry[name]:.3f}" for name in ("macro_f1", "top3", "calibration_error", "loss")]
-            interval = f"{low:.3f} to {high:.3f}"
+            interval, pieces = f"{low:.3f} to {high:.3f}", entry.get("pieces")
+            rest.append(f"{pieces['accuracy']:.3f} of {pieces['n']}" if pieces else NO_SCORE)
             rows.append([SPLIT_NAMES.get(split, split), entry["n"], f"{entry['accuracy']:.3f}", interval, *rest])
     return rows
 
@@ -290,21 +307,25 @@ def genre_rows(y: np.ndarray, probabilities: np.ndarray, classes: Sequence[str])
         row, others = table[name], counts[label].copy()
         others[label] = 0
         mistaken_for = f"{classes[others.argmax()]} ({others.max()})" if others.any() else ""
-        figures = [f"{row[score]:.2f}" for score in ("precision", "recall", "f1-score")]
-        rows.append([name, int(row["support"]), *figures, mistaken_for])
+        rows.append([name, int(row["support"]), *genre_scores(row, 2), mistaken_for])
     return rows
 
 
 def _mistakes(
-    pictures: Pictures, probabilities: np.ndarray, saliency: Callable[[torch.Tensor, int], np.ndarray]
+    pictures: Pictures,
+    y: np.ndarray,
+    probabilities: np.ndarray,
+    first: np.ndarray,
+    saliency: Callable[[torch.Tensor, int], np.ndarray],
 ) -> Iterator[dict[str, Any]]:
-    y, classes = pictures.y.numpy(), pictures.classes
+    """The tracks that were most confidently predicted wrongly, each by its first picture."""
+    classes = pictures.classes
     for number in confident_mistakes(y, probabilities)[:SHOWN_MISTAKES]:
-        p, x, true = probabilities[number], pictures.x[number], y[number]
+        p, x, true = probabilities[number], pictures.x[first[number]], y[number]
         predicted = int(p.argmax())
         spectrogram, highlighted = highlight(x, saliency(x, predicted))
         yield {
-            "name": Path(pictures.paths[number]).name,
+            "name": Path(pictures.paths[first[number]]).name,
             "true": classes[true],
             "p_true": p[true],
             "predicted": classes[predicted],
@@ -316,7 +337,8 @@ def _mistakes(
 
 def _count_rows(sets: dict[str, Pictures], classes: Sequence[str]) -> list[list[Any]]:
     """Tracks of each genre in each split, and their sums."""
-    by_split = np.array([np.bincount(pictures.y.numpy(), minlength=len(classes)) for pictures in sets.values()])
+    labels = (pictures.y.numpy()[sorted(set(pictures.tracks))] for pictures in sets.values())
+    by_split = np.array([np.bincount(y, minlength=len(classes)) for y in labels])
     rows = [[name, *counts] for name, counts in zip(classes, by_split.T, strict=True)]
     return [*rows, ["all", *by_split.sum(axis=1)]]
 

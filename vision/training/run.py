@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,7 @@ from vision.reports import metrics
 from vision.splits.folder import named_pieces, read_settings
 from vision.splits.folds import picture_groups
 from vision.splits.leaks import train_splits
+from vision.splits.tracks import missing_genres, number_tracks, small_genres
 from vision.training.calibration import calibrate
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
@@ -72,13 +74,14 @@ def read_data(
     spec : InputSpec
         How they were read, learned from the train pictures.
     """
-    folders = train_splits(config.data)
+    folders, pieces = train_splits(config.data), named_pieces(config.data)
     spec = read_spec(config, list_pictures(folders["train"]))
     classes, sets = None, {}
     for split, folder in folders.items():
         path = cache / f"{share}{split}" if cache and share else None
         sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
         classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
+        sets[split].tracks = number_tracks(sets[split], pieces=pieces)
     check_genres(sets["train"], folders["train"])
     return sets, spec
 
@@ -311,13 +314,16 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     check_model(config)
     sets, input_spec = _read_once(config, out, distributed)
     notes = [note for pictures in sets.values() for note in pictures.notes]
+    scored = {split: pictures.y.tolist() for split, pictures in sets.items() if split != "train"}
+    notes += missing_genres(sets["train"].classes, scored)
+    notes += small_genres(sets["train"], train_splits(config.data)["train"])
     problems = [problem for pictures in sets.values() for problem in pictures.problems]
     for line in note_and_failure_lines(notes, problems):
         context.say(line)
-    counts = ", ".join(f"{len(pictures.y)} {split}" for split, pictures in sets.items())
+    counts = _counts(sets)
     where = f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
     where += f", {distributed.world} processes" if distributed.world > 1 else ""
-    context.say(f"{counts} pictures of {len(sets['train'].classes)} genres; {where}")
+    context.say(f"{counts} of {len(sets['train'].classes)} genres; {where}")
     about = describe_run(config, hardware, sets, distributed.world) | {"versions": versions()}
     spec = make_model_spec(config, sets["train"], input_spec, about)
     # The first process reads for all: it may put a damaged file out of the way.
@@ -330,6 +336,15 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
     distributed.wait()
     return TrainResult(out, scores, history, problems, notes)
+
+
+def _counts(sets: dict[str, Pictures]) -> str:
+    """How many pictures there are, and of how many tracks where some are of one."""
+    counts = ", ".join(f"{len(pictures.y)} {split}" for split, pictures in sets.items()) + " pictures"
+    tracks = {split: len(set(pictures.tracks)) for split, pictures in sets.items()}
+    if sum(tracks.values()) < sum(len(pictures.y) for pictures in sets.values()):
+        counts += f" of {', '.join(f'{n} {split}' for split, n in tracks.items())} tracks"
+    return counts
 
 
 def _groups(config: TrainConfig, train: Pictures) -> list[int]:
@@ -346,19 +361,21 @@ def _finish(
 ) -> dict[str, Any]:
     """Score the kept epoch once, and the last one on dev, in fp32, and write all reports."""
     model, spec = checkpoint.load_model(out)
-    spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y)
+    spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y, sets["dev"].tracks)
     checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))
     probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
-    scores: dict[str, Any] = {
-        split: metrics.score(sets.get(split, sets["dev"]).y.numpy(), p) for split, p in probabilities.items()
-    }
+
+    def score(split: str, p: np.ndarray) -> dict[str, Any]:
+        pictures = sets.get(split, sets["dev"])
+        return metrics.score(pictures.y.numpy(), p, pictures.tracks)
+
+    scores: dict[str, Any] = {split: score(split, p) for split, p in probabilities.items()}
     for split in set(sets) & {"dev", "test"} if len(model.experts) > 1 else ():
-        y = sets[split].y.numpy()
         alone = {name: predict_proba(model.alone(name), sets[split].x).numpy() for name in model.experts}
         scores[split]["experts"] = {
-            name: {"weight": model.experts[name]} | metrics.score(y, p) for name, p in alone.items()
+            name: {"weight": model.experts[name]} | score(split, p) for name, p in alone.items()
         }
     scores["kept_epoch"] = best(history)
     result = RunResult(
