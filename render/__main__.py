@@ -66,6 +66,11 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--augment", type=int, default=0, metavar="N", help="also draw N copies of each track, changed "
                        "in pitch and speed; vision.split uses them for training only (default: 0)")  # fmt: skip
 
+    group.add_argument("--segment", type=float, metavar="S", help="draw a picture of each S seconds of a track "
+                       "instead of one of it all; they stay together in vision.split and in scores")  # fmt: skip
+    group.add_argument("--segment-hop", type=float, metavar="S", help="seconds from the start of one segment to that "
+                       "of the next (default: --segment, no overlap)")  # fmt: skip
+
     _add_settings(parser.add_argument_group("spectrogram"), SPECTROGRAM_FLAGS)
 
     group = parser.add_argument_group("several machines")
@@ -83,21 +88,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (args.backend == "dask") != bool(args.scheduler):
         raise MelvisionError("--backend dask and --scheduler tcp://host:port go together; give both or neither")
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
+    if args.segment_hop is not None and args.segment is None:
+        raise MelvisionError("--segment-hop goes with --segment; give both or neither")
     start = time.monotonic()
     from render.batch import draw_folder
+    from render.segments import Segments
+
+    segments = None if args.segment is None else Segments(args.segment, args.segment_hop)
 
     results, notes = draw_folder(
         args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force, augment=args.augment,
-        shard=args.shard, scheduler=args.scheduler,
+        segments=segments, shard=args.shard, scheduler=args.scheduler,
     )  # fmt: skip
     seconds = time.monotonic() - start
     notes += [str(result) for result in results if result.message and result.status != "failed"]
     print_notes_and_failures(notes, [str(result) for result in results if result.status == "failed"])
     counts = collections.Counter(result.status for result in results)
     unit = "pictures" if args.augment else "tracks"
+    pieces = f" ({sum(result.n_pictures for result in results if result.status != 'failed')} segments)"
     rate = f" ({counts['drawn'] / seconds:.1f} {unit} a second)" if counts["drawn"] else ""
     print(
-        f"{len(results)} {unit}: {counts['drawn']} drawn, {counts['fresh']} fresh already, "
+        f"{len(results)} {unit}{pieces if segments else ''}: {counts['drawn']} drawn, {counts['fresh']} fresh already, "
         f"{counts['failed']} failed in {seconds:.1f} s{rate} -> {args.out}"
     )
     return 1 if counts["failed"] else 0

@@ -1,11 +1,12 @@
 """Draw all tracks of a folder: in parallel, resumable, with every failure listed."""
 
-import dataclasses
+import itertools
 import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from render.cli import progress
 from render.errors import MelvisionError, ParameterError
 from render.formats import AUDIO_ENDINGS
 from render.passed_over import PassedOver
+from render.segments import Segments
 from render.settings import Settings
 from render.tracks import Track, find_tracks, folder_notes
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Result:
     """The outcome of one track.
 
@@ -33,24 +35,29 @@ class Result:
         ``"drawn"``, ``"fresh"`` (the picture is up to date) or ``"failed"``.
     message : str
         Why it failed, or a note about it; empty when there is neither.
+    n_pictures : int
+        How many pictures it has: one, or one a segment.
     """
 
     track: Track
     status: str
     message: str = ""
+    n_pictures: int = 1
 
     def __str__(self) -> str:
         copy = f" (copy {self.track.copy})" if self.track.copy else ""
         return f"{self.track.path}{copy}: {self.message}"
 
 
-def picture_path(track: Track, out: str | Path) -> Path:
-    """Return the path of the picture of `track` under `out`: folders inside a genre are kept.
+def picture_path(track: Track, out: str | Path, segment: int | None = None) -> Path:
+    """Return the path of the picture of `track`, or of a segment of it, under `out`: folders inside a genre are kept.
 
-    Copies are named ``<track_id>+aug1.png`` and so on.
+    Segments are named ``<track_id>_seg000.png`` and so on, copies ``<track_id>+aug1.png``: names by which
+    `vision.splits.keys.track_key` knows that they are of one track.
     """
+    part = "" if segment is None else f"_seg{segment:03}"
     copy = f"+aug{track.copy}" if track.copy else ""
-    return Path(out, track.genre, track.folder, f"{track.track_id}{copy}.png")
+    return Path(out, track.genre, track.folder, f"{track.track_id}{part}{copy}.png")
 
 
 def one_of_each_format(tracks: Iterable[Track]) -> tuple[list[Track], list[str]]:
@@ -131,16 +138,58 @@ def _read_existing(target: Path) -> dict[str, Any] | None:
     return about
 
 
-def _same_settings(about: dict[str, Any], settings: Settings, cmap: str) -> bool:
-    return about.get("cmap") == cmap and all(about.get(name) == value for name, value in settings.to_dict().items())
+def _read_pictures(track: Track, out: str | Path, segments: Segments | None) -> list[dict[str, Any]]:
+    """Return the text chunks of the pictures of a track, up to the first one that is missing."""
+    found: list[dict[str, Any]] = []
+    for number in itertools.count() if segments else (None,):
+        about = _read_existing(picture_path(track, out, number))
+        if about is None:
+            break
+        found.append(about)
+        if about.get("segment", {}).get("last"):
+            break
+    return found
 
 
-def _notes(about: dict[str, Any]) -> str:
-    silent = ["is silent: it holds nothing above -80 dB below full scale"] if about.get("silent") else []
-    return "; ".join(silent + about.get("notes", []))
+def _made(settings: Settings, cmap: str, segments: Segments | None, number: int) -> dict[str, Any]:
+    """Return what the text chunk of a picture, or of that of a segment, says of how it was made."""
+    if segments is None:
+        return settings.to_dict() | {"cmap": cmap}
+    part = replace(settings, offset=settings.offset + number * segments.step, duration=segments.seconds)
+    return part.to_dict() | {"cmap": cmap}
 
 
-def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) -> Result | None:
+def _is_fresh(
+    found: list[dict[str, Any]], source: dict[str, Any], settings: Settings, cmap: str, segments: Segments | None
+) -> bool:
+    """Return whether all pictures of a track are there and were made of this source with these settings."""
+    if segments and not (found and found[-1].get("segment", {}).get("last")):
+        return False
+    for number, about in enumerate(found):
+        made = _made(settings, cmap, segments, number)
+        if about["source"] != about["source"] | source or about != about | made:
+            return False
+        if segments and about["segment"] != about["segment"] | _cut(settings, segments):
+            return False
+    return bool(found)
+
+
+def _cut(settings: Settings, segments: Segments) -> dict[str, Any]:
+    """Return what the text chunk of a segment's picture says of how the track was cut."""
+    return {"hop": segments.step, "start": settings.offset, "track_duration": settings.duration}
+
+
+def _notes(found: Sequence[dict[str, Any]]) -> str:
+    """Return what there is to say of the pictures of a track."""
+    silent = sum(bool(about.get("silent")) for about in found)
+    notes = ["is silent: it holds nothing above -80 dB below full scale"] if silent == len(found) > 0 else []
+    notes += [f"{silent} of {len(found)} segments are silent"] if 0 < silent < len(found) else []
+    return "; ".join(notes + list(dict.fromkeys(note for about in found for note in about.get("notes", []))))
+
+
+def check_fresh(
+    track: Track, out: str | Path, settings: Settings, cmap: str, segments: Segments | None = None
+) -> Result | None:
     """Check whether a track's picture is up to date, without reading the audio.
 
     A picture has the modification time of its audio file, so it is up to date if settings, size and time are equal.
@@ -148,7 +197,7 @@ def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) ->
 
     Parameters
     ----------
-    track, out, settings, cmap
+    track, out, settings, cmap, segments
         As for `draw`.
 
     Returns
@@ -156,15 +205,13 @@ def check_fresh(track: Track, out: str | Path, settings: Settings, cmap: str) ->
     result : Result or None
         ``"fresh"``, or ``"failed"`` for a file that melvision did not write; None when the track has to be drawn.
     """
-    target = picture_path(track, out)
     try:
-        about = _read_existing(target)
-        if about is None or not _same_settings(about, settings, cmap):
-            return None
-        status = track.path.stat()
-        same = about["source"] == about["source"] | {"name": track.path.name, "size": status.st_size}
-        if same and target.stat().st_mtime_ns == status.st_mtime_ns:
-            return Result(track, "fresh", _notes(about))
+        found, status = _read_pictures(track, out, segments), track.path.stat()
+        source = {"name": track.path.name, "size": status.st_size}
+        targets = [picture_path(track, out, number if segments else None) for number in range(len(found))]
+        same = all(target.stat().st_mtime_ns == status.st_mtime_ns for target in targets)
+        if same and _is_fresh(found, source, settings, cmap, segments):
+            return Result(track, "fresh", _notes(found), len(found))
     except audio.AudioError as error:
         return Result(track, "failed", str(error))
     except OSError:
@@ -202,14 +249,21 @@ def compute(
     AudioError
         When it cannot be decoded or drawn; the message says why, without the path.
     """
+    return compute_pieces(_decode(path, settings, change, notes), settings)
+
+
+def _decode(
+    path: str | Path, settings: Settings, change: dict[str, float] | None, notes: list[str] | None
+) -> Iterable[np.ndarray]:
+    """Decode the part of a file that is drawn, changed as an augmented copy is; arguments as of `compute`."""
     pieces: Iterable[np.ndarray] = audio.decode(
         path, sr=settings.sr, offset=settings.offset, duration=settings.duration, notes=notes,
         highest=settings.fmax or settings.sr / 2,
     )  # fmt: skip
-    if change:
-        y = np.concatenate(list(pieces))
-        pieces = [change_audio(y, sr=settings.sr, **change)]
-    return compute_pieces(pieces, settings)
+    if not change:
+        return pieces
+    y = np.concatenate(list(pieces))
+    return [change_audio(y, sr=settings.sr, **change)]
 
 
 def compute_pieces(pieces: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndarray, bool]:
@@ -250,7 +304,13 @@ def compute_pieces(pieces: Iterable[np.ndarray], settings: Settings) -> tuple[np
 
 @np.errstate(all="ignore")  # values that are not finite are reported as a failure of the track
 def draw(
-    track: Track, out: str | Path, settings: Settings, cmap: str, colours: np.ndarray, force: bool = False
+    track: Track,
+    out: str | Path,
+    settings: Settings,
+    cmap: str,
+    colours: np.ndarray,
+    force: bool = False,
+    segments: Segments | None = None,
 ) -> Result:
     """Draw one track, unless its picture exists and was drawn from the same content with the same settings.
 
@@ -266,50 +326,80 @@ def draw(
         The name of a colormap and its `png.palette`.
     force : bool
         Draw in any case, and replace a picture that melvision did not write.
+    segments : Segments, optional
+        Draw a picture of each segment instead of one of the track.
 
     Returns
     -------
     result : Result
         Whatever is wrong with this one track is a ``"failed"`` result and not an exception.
     """
-    target = picture_path(track, out)
+    target = picture_path(track, out, 0 if segments else None)
     kept = ""
     try:
-        before = None if force else _read_existing(target)
+        before = [] if force else _read_pictures(track, out, segments)
         kept = " (its earlier picture is kept)" if before else ""
         status = track.path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise audio.AudioError("is not a file but a pipe, folder or device")  # reading a pipe may never end
         source = {"name": track.path.name, "size": status.st_size, "hash": audio.content_hash(track.path)}
         times = (status.st_atime_ns, status.st_mtime_ns)
-        if before and before["source"] == source and _same_settings(before, settings, cmap):
-            os.utime(target, ns=times)
-            return Result(track, "fresh", _notes(before))
-        about = png.describe(settings, source, cmap)
-        if track.copy:
-            about["augment"] = draw_change(track.track_id, track.copy)
+        if _is_fresh(before, source, settings, cmap, segments):
+            for number in range(len(before)):
+                os.utime(picture_path(track, out, number if segments else None), ns=times)
+            return Result(track, "fresh", _notes(before), len(before))
+        change = draw_change(track.track_id, track.copy) if track.copy else None
         notes: list[str] = []
-        values, silent = compute(track.path, settings, about.get("augment"), notes)
-        if silent:
-            about["silent"] = True
-        if notes:
-            about["notes"] = notes
-        after = track.path.stat()
-        if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-            raise audio.AudioError("changed while it was read; run again once it is written")
-        if settings.style == "figure":
-            title = f"{track.track_id} ({track.genre})" + (f", copy {track.copy}" if track.copy else "")
-            figure.save(target, values, about, settings, title)
-        else:
-            png.write(target, values, about, colours=colours)
-        os.utime(target, ns=times)
-        return Result(track, "drawn", _notes(about))
+        drawn: list[dict[str, Any]] = []
+        for number, values, silent, last in _compute_pictures(track.path, settings, change, notes, segments):
+            target = picture_path(track, out, number if segments else None)
+            if segments and not force:
+                _read_existing(target)  # one that was not written by melvision stays
+            about = png.describe(settings, source, cmap) | _made(settings, cmap, segments, number)
+            if segments:
+                about["segment"] = _cut(settings, segments) | {"number": number, "last": last}
+            about |= {"augment": change} if change else {}
+            about |= {"silent": True} if silent else {}
+            about |= {"notes": list(notes)} if notes else {}
+            after = track.path.stat()
+            if (after.st_size, after.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+                raise audio.AudioError("changed while it was read; run again once it is written")
+            if settings.style == "figure":
+                part = f", segment {number}" if segments else ""
+                title = f"{track.track_id} ({track.genre}){part}" + (f", copy {track.copy}" if track.copy else "")
+                figure.save(target, values, about, settings, title)
+            else:
+                png.write(target, values, about, colours=colours)
+            os.utime(target, ns=times)
+            drawn.append(about)
+        # Those of an earlier run with shorter segments would be taken for more of the track.
+        for number in itertools.count(len(drawn)) if segments else ():
+            target = picture_path(track, out, number)
+            if _read_existing(target) is None:
+                break
+            target.unlink()
+        return Result(track, "drawn", _notes(drawn), len(drawn))
     except (audio.AudioError, ValueError) as error:
         return Result(track, "failed", f"{error}{kept}")
     except MemoryError:
         return Result(track, "failed", f"needs more memory than there is; set duration to draw a part of it{kept}")
     except OSError as error:
         return Result(track, "failed", f"{error.strerror or error}: {error.filename or target}{kept}")
+
+
+def _compute_pictures(
+    path: Path, settings: Settings, change: dict[str, float] | None, notes: list[str], segments: Segments | None
+) -> Iterator[tuple[int, np.ndarray, bool, bool]]:
+    """Yield the number of each picture of a track, its values, whether it is silent, and whether it is the last."""
+    if segments is None:
+        yield 0, *compute(path, settings, change, notes), True
+        return
+    cut = segments.cut(_decode(path, settings, change, notes), settings.sr)
+    y, number = next(cut), 0
+    for following in itertools.chain(cut, [None]):
+        yield number, *compute_pieces([y], settings), following is None
+        if following is not None:
+            y, number = following, number + 1
 
 
 def draw_folder(
@@ -321,6 +411,7 @@ def draw_folder(
     jobs: int = -1,
     force: bool = False,
     augment: int = 0,
+    segments: Segments | None = None,
     shard: str | None = None,
     scheduler: str | None = None,
 ) -> tuple[list[Result], list[str]]:
@@ -340,6 +431,8 @@ def draw_folder(
         Draw everything again and replace pictures that melvision did not write.
     augment : int
         Augmented copies to draw of each track in addition.
+    segments : Segments, optional
+        Draw a picture of each segment of a track instead of one of the track.
     shard : str, optional
         ``"i/n"``: draw only this part of the tracks; see `workers.shard`.
     scheduler : str, optional
@@ -380,17 +473,17 @@ def draw_folder(
     if shard:
         tracks = list(workers.shard(tracks, shard))
     results = {track: collisions[track] for track in tracks if track in collisions}
-    to_report = [dataclasses.replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
-    to_report = [track for track in to_report if track in results or dataclasses.replace(track, copy=0) not in results]
+    to_report = [replace(track, copy=copy) for track in tracks for copy in range(augment + 1)]
+    to_report = [track for track in to_report if track in results or replace(track, copy=0) not in results]
     tasks = []
     for track in to_report:
         if track in results:
             continue
-        fresh = None if force else check_fresh(track, out, settings, cmap)
+        fresh = None if force else check_fresh(track, out, settings, cmap, segments)
         if fresh:
             results[track] = fresh
         else:
-            tasks.append((track, out, settings, cmap, colours, force))
+            tasks.append((track, out, settings, cmap, colours, force, segments))
     done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)), scheduler=scheduler)
     for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
         track = tasks[number][0]

@@ -25,6 +25,7 @@ from render.audio import AudioError, content_hash, decode
 from render.cli import command, print_notes_and_failures, progress
 from render.errors import MelvisionError, ParameterError
 from render.passed_over import PassedOver
+from render.segments import Segments
 from render.tracks import Track, find_tracks, folder_notes
 
 SPREAD = "chroma_stft rms spectral_centroid spectral_bandwidth rolloff zero_crossing_rate harmony perceptr".split()
@@ -157,14 +158,8 @@ def _signals(track: Track, sr: int, segment: float | None) -> Iterator[tuple[str
     if segment is None:
         yield track.path.name, np.concatenate(list(decode(track.path, sr=sr)))
         return
-    size, number, rest = round(segment * sr), 0, np.zeros(0, np.float32)
-    for piece in decode(track.path, sr=sr):
-        rest = np.concatenate([rest, piece])
-        while len(rest) >= size:
-            yield f"{track.track_id}.{number}{track.path.suffix}", rest[:size]
-            number, rest = number + 1, rest[size:]
-    if number == 0:
-        raise AudioError(f"is {len(rest) / sr:.2f} s long, shorter than one segment of {segment:g} s")
+    for number, y in enumerate(Segments(segment).cut(decode(track.path, sr=sr), sr)):
+        yield f"{track.track_id}.{number}{track.path.suffix}", y
 
 
 def _measure_track(track: Track, made: dict, before: dict | None) -> tuple[str, dict | str]:

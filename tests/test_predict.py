@@ -1,6 +1,7 @@
 """The command vision.predict: pictures and recordings of any kind, flags, genre over time."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +244,20 @@ def test_timeline_on_the_command_line(trained, medley, tmp_path, capsys):
 def test_flags_that_do_not_go_together(trained, flags, message, capsys):
     assert predict.main([str(trained / "run"), *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_pieces_of_one_track_get_a_line_of_their_own(trained, tmp_path, capsys):
+    sources = sorted((trained / "images" / "jazz").glob("*.png"))[:3]
+    for number, source in enumerate(sources):
+        shutil.copy(source, tmp_path / f"song_seg{number:03}.png")
+    shutil.copy(sources[0], tmp_path / "other.png")
+    assert predict.main([str(trained / "run"), str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    pieces = [one for one in found if "song" in one["file"]]
+    assert [one["track"]["pieces"] for one in pieces] == [3, 3, 3]
+    for genre, p in pieces[0]["track"]["probabilities"].items():
+        assert p == pytest.approx(np.mean([one["probabilities"][genre] for one in pieces]), abs=1e-6)
+    assert ["track" in one for one in found] == [False, True, True, True]
+    assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and "mean of 3 pieces" in lines[-1] and lines[-1].split()[0] == str(tmp_path / "song")

@@ -28,6 +28,8 @@ def get_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("output")
     group.add_argument("--csv", metavar="FILE", help="also write all probabilities, one row a file")
     group.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
+    group.add_argument("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track, which gets "
+                       "a line of its own, as pieces cut by --segment do")  # fmt: skip
     group = parser.add_argument_group("genre over time")
     group.add_argument("--timeline", action="store_true", help="also print which part of each file is which genre")
     group.add_argument("--plots", metavar="FOLDER", help="where --timeline writes a plot and a CSV table of each file "
@@ -56,6 +58,7 @@ def _check(args):
         ("--csv", args.csv, "files or --watch", not args.stdin),
         ("--timeline", args.timeline, "files", args.paths),
         ("--plots", args.plots, "--timeline", args.timeline),
+        ("--pieces", args.pieces, "files", args.paths),
     ):
         if is_given and not is_fitting:
             raise MelvisionError(f"{flag}: goes with {needed} only")
@@ -88,9 +91,14 @@ def _predict_files(args):
         if not args.json and (prediction.silent or not prediction.error):
             print(output.prediction_line(prediction, width=width))
             print("".join(f"{line}\n" for line in output.segment_lines(segments, predictor.classes)), end="")
-    if args.json:
-        print(json.dumps([output.prediction_dict(*result) for result in results], indent=1))
     predictions = [prediction for prediction, _ in results]
+    tracks = output.tracks_of_pieces(predictions, pieces=args.pieces)
+    if args.json:
+        track_of = {id(piece): track for track in tracks.items() for piece in track[1]}
+        dicts = [output.prediction_dict(*result, track_of.get(id(result[0]))) for result in results]
+        print(json.dumps(dicts, indent=1))
+    else:
+        print("".join(f"{line}\n" for line in output.track_lines(tracks, predictor.classes)), end="")
     if args.csv:
         output.write_predictions(args.csv, predictions, predictor.classes)
     return 1 if passed.unreadable or any(prediction.error for prediction in predictions) else 0

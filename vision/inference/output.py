@@ -1,7 +1,8 @@
 """Predictions as text, as JSON and as CSV tables."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from render import atomic
 from render.cli import one_line
 from vision.inference.timeline import Segment, clock
+from vision.splits.keys import track_key
 
 if TYPE_CHECKING:
     from vision.inference.predictor import Prediction
@@ -36,7 +38,47 @@ def ranking(classes: Sequence[str], p: np.ndarray) -> dict[str, Any]:
     return {"predicted": pairs[0][0], "probabilities": dict(pairs)}
 
 
-def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) -> dict[str, Any]:
+def tracks_of_pieces(predictions: Iterable["Prediction"], *, pieces: bool = False) -> dict[str, list["Prediction"]]:
+    """Find the files that are pieces of one track, by their names.
+
+    Parameters
+    ----------
+    predictions : iterable of Prediction
+        Of files; failed ones are left out.
+    pieces : bool
+        As of `vision.splits.keys.track_key`.
+
+    Returns
+    -------
+    tracks : dict of str to list of Prediction
+        The folder and key of each track that has several pieces, and these.
+    """
+    tracks: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in predictions:
+        if prediction.path is not None and prediction.p is not None:
+            key = track_key(prediction.path.name, pieces=pieces)
+            tracks[str(prediction.path.parent / key)].append(prediction)
+    return {name: found for name, found in tracks.items() if len(found) > 1}
+
+
+def track_lines(tracks: Mapping[str, Sequence["Prediction"]], classes: Sequence[str]) -> list[str]:
+    """Format the tracks that have several pieces as lines: the most probable genres by the mean of the pieces."""
+    width = max(map(len, map(one_line, tracks)), default=0)
+    return [
+        f"{one_line(name):{width}}  {top_line(classes, _mean(found))}  mean of {len(found)} pieces"
+        for name, found in tracks.items()
+    ]
+
+
+def _mean(predictions: Sequence["Prediction"]) -> np.ndarray:
+    return np.mean([prediction.p for prediction in predictions if prediction.p is not None], axis=0)
+
+
+def prediction_dict(
+    prediction: "Prediction",
+    segments: Sequence[Segment] = (),
+    track: tuple[str, Sequence["Prediction"]] | None = None,
+) -> dict[str, Any]:
     """Return a prediction as a JSON-able dict.
 
     Parameters
@@ -45,12 +87,14 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
         One that failed, too.
     segments : sequence of Segment
         Its parts of one genre, if it was predicted over time.
+    track : (str, sequence of Prediction), optional
+        The track that it is a piece of: an item of `tracks_of_pieces`.
 
     Returns
     -------
     result : dict
         ``file``, ``notes``, what `ranking` returns and the experts' weights, or ``predicted`` of None with ``error``,
-        and ``timeline`` where there are segments.
+        ``timeline`` where there are segments, and ``track`` where it is one of several pieces.
     """
     result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
     if prediction.p is None:
@@ -62,6 +106,9 @@ def prediction_dict(prediction: "Prediction", segments: Sequence[Segment] = ()) 
             {"from": round(start, 2), "to": round(end, 2), "genre": prediction.classes[label], "p": round(p, 4)}
             for start, end, label, p in segments
         ]
+    if track:
+        name, found = track
+        result["track"] = {"name": name, "pieces": len(found)} | ranking(prediction.classes, _mean(found))
     return result
 
 
