@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sr, blocks = open_microphone(args.input)
     print(f"listening at {sr} Hz; Ctrl-C ends", file=sys.stderr)
     try:
-        for seconds, p in predict_stream(predictor, blocks, sr):
-            print(stream_line(seconds, p, predictor.classes, as_json=args.json), flush=True)
+        for seconds, p, unlike in predict_stream(predictor, blocks, sr):
+            print(stream_line(seconds, p, predictor.classes, unlike=unlike, as_json=args.json), flush=True)
     except AudioError as error:
         raise MelvisionError(f"the microphone: {error}") from None
     return 0

@@ -89,7 +89,7 @@ def _predict_files(args):
     for prediction, segments in results:
         print_notes_and_failures(*output.notes_and_failures(prediction))
         if not args.json and (prediction.silent or not prediction.error):
-            print(output.prediction_line(prediction, width=width))
+            print(output.prediction_line(prediction, segments, width=width))
             print("".join(f"{line}\n" for line in output.segment_lines(segments, predictor.classes)), end="")
     predictions = [prediction for prediction, _ in results]
     tracks = output.tracks_of_pieces(predictions, pieces=args.pieces)
@@ -131,9 +131,9 @@ def _predict_stream(args):
     stream = SampleStream(sys.stdin.buffer, args.rate, name="standard input")
     is_empty = True
     try:
-        for seconds, p in predict_stream(predictor, stream, stream.sr):
+        for seconds, p, unlike in predict_stream(predictor, stream, stream.sr):
             is_empty = False
-            print(stream_line(seconds, p, predictor.classes, as_json=args.json), flush=True)
+            print(stream_line(seconds, p, predictor.classes, unlike=unlike, as_json=args.json), flush=True)
     except AudioError as error:
         raise MelvisionError(f"standard input: {error}") from None
     print_notes_and_failures([f"standard input {stream.note}"] if stream.note else [])

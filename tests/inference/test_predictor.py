@@ -145,10 +145,10 @@ def test_an_error_in_a_worker_ends_the_iteration(predictor, mixed, threads, monk
     """Not one bad file, but what no file can be predicted with."""
     threads(2)
 
-    def probabilities(x):
+    def answers(x):
         raise MelvisionError("ONNX Runtime cannot compute it")
 
-    monkeypatch.setattr(predictor, "probabilities", probabilities)
+    monkeypatch.setattr(predictor, "answers", probabilities)
     with pytest.raises(MelvisionError, match="cannot compute"):
         list(predictor.predict(mixed * 10))
     assert torch.get_num_threads() == 2

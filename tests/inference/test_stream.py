@@ -131,9 +131,9 @@ def test_a_prediction_a_second_as_for_a_file(predictor, window, sr, monkeypatch)
     monkeypatch.setattr(predictor.spec, "window", window)
     y = band_noise("metal", sr, seconds=4.3)
     predictions = list(predict_stream(predictor, seconds_of(y, sr), sr))
-    assert [seconds for seconds, _ in predictions] == pytest.approx([1, 2, 3, 4, 4.3], abs=1e-3)
+    assert [seconds for seconds, _, _ in predictions] == pytest.approx([1, 2, 3, 4, 4.3], abs=1e-3)
     pieces = list(audio.to_mono(seconds_of(y, sr), sr, SR))
-    for n, (seconds, p) in enumerate(predictions, 1):
+    for n, (seconds, p, _) in enumerate(predictions, 1):
         samples = np.concatenate(pieces[:n])
         # At another rate, the resampler holds the last milliseconds back.
         assert 0 <= seconds - len(samples) / SR < (1e-3 if sr == SR else 0.04)
@@ -144,7 +144,7 @@ def test_a_prediction_a_second_as_for_a_file(predictor, window, sr, monkeypatch)
 
 def test_the_genre_changes_when_the_music_does(predictor):
     y = np.concatenate([band_noise(genre, seconds=8.0) for genre in ("blues", "metal", "jazz")])
-    genres = [predictor.classes[p.argmax()] for _, p in predict_stream(predictor, seconds_of(y, SR), SR)]
+    genres = [predictor.classes[p.argmax()] for _, p, _ in predict_stream(predictor, seconds_of(y, SR), SR)]
     assert len(genres) == 24
     for number, genre in enumerate(("blues", "metal", "jazz")):
         assert genres[8 * number + 2 : 8 * number + 8] == [genre] * 6
@@ -152,7 +152,7 @@ def test_the_genre_changes_when_the_music_does(predictor):
 
 def test_silence_has_no_genre(predictor):
     y = np.concatenate([np.zeros(2 * SR, np.float32), band_noise("jazz", seconds=3.0), np.zeros(4 * SR, np.float32)])
-    silent = [p is None for _, p in predict_stream(predictor, seconds_of(y, SR), SR)]
+    silent = [p is None for _, p, _ in predict_stream(predictor, seconds_of(y, SR), SR)]
     assert silent == [True, True, False, False, False, False, False, True, True]
 
 
@@ -355,4 +355,4 @@ def test_raw_samples_that_begin_like_an_mpeg_frame_stay_samples():
 
 def test_hiss_of_the_last_bit_is_silence(predictor):
     hiss = np.random.default_rng(0).integers(-1, 2, 4 * SR) / 32768
-    assert [p for _, p in predict_stream(predictor, seconds_of(hiss.astype(np.float32), SR), SR)] == [None] * 4
+    assert [p for _, p, _ in predict_stream(predictor, seconds_of(hiss.astype(np.float32), SR), SR)] == [None] * 4

@@ -147,21 +147,23 @@ def _explain(
     n = len(PixelStore.of(x[None]).starts(0))
     times = min(n * max(1, TIMES // n), x.shape[-1])
     start = read.settings.offset if read.settings else 0.0
+    # A track shorter than the window is repeated for the model, and shown once.
+    own = spec.own_width(read.seconds, x.shape[-1])
+    own_times = max(1, round(times * own / x.shape[-1]))
     return Explanation(
         name=track.path.name,
-        x=x,
+        x=x[..., :own],
         start=start,
-        # A track shorter than the window is repeated and shown so; the picture of a whole track has any width.
-        end=start + (x.shape[-1] * spec.seconds_per_pixel if spec.window else read.seconds),
+        end=start + read.seconds,
         settings=read.settings,
         classes=predictor.classes,
         probabilities=track.p,
         label=label,
-        heat=saliency(predictor, x, label),
-        cam=grad_cam(predictor.models, x, label) if with_grad_cam else None,
+        heat=saliency(predictor, x, label)[:, :own],
+        cam=grad_cam(predictor.models, x, label)[:, :own] if with_grad_cam else None,
         share=sum(weight for name, weight in predictor.experts.items() if name != TEXTURE),
         bands=track.bands[:, label],
-        times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0],
+        times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0, :own_times],
     )
 
 

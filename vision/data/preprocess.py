@@ -6,6 +6,7 @@ all use `Preprocessor`.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -108,6 +109,10 @@ class InputSpec:
         if self.window:
             return max(1, round(self.size * seconds / self.window))
         return self.size * max(1, round(seconds / self.typical_seconds))
+
+    def own_width(self, seconds: float, width: int) -> int:
+        """Pixels of the network's input that show a track once: one shorter than a window is repeated to fill it."""
+        return min(width, max(1, math.ceil(seconds / self.seconds_per_pixel))) if self.window else width
 
     @property
     def seconds_per_pixel(self) -> float:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 ENDING = ".onnx"
 
-FORMAT = 3
-OLD_FORMATS = (1, 2)
+FORMAT = 4
+OLD_FORMATS = (1, 2, 3)
 
 #: The oldest operator set that has all we need; ONNX Runtime reads it since 1.14.
 OPSET = 18

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vision.inference.predictor import Prediction
 
 
+#: Stretches of one genre that a headline names.
+SHOWN_STRETCHES = 6
+
+
 def top_line(classes: Sequence[str], p: np.ndarray, n: int = 3) -> str:
     """Format the most probable genres and their probabilities as a line.
 
@@ -93,7 +97,8 @@ def prediction_dict(
     Returns
     -------
     result : dict
-        ``file``, ``notes``, what `ranking` returns and the experts' weights, or ``predicted`` of None with ``error``,
+        ``file``, ``notes``, what `ranking` returns, the experts' weights, ``unsure``, ``unlike`` and ``headline``, or
+        ``predicted`` of None with ``error``,
         ``timeline`` where there are segments, and ``track`` where it is one of several pieces.
     """
     result: dict[str, Any] = {"file": str(prediction.path), "notes": prediction.notes}
@@ -101,6 +106,8 @@ def prediction_dict(
         result |= {"predicted": None, "error": prediction.error}
     else:
         result |= ranking(prediction.classes, prediction.p) | {"experts": prediction.experts}
+        result |= {"unsure": prediction.unsure, "unlike": prediction.unlike}
+        result["headline"] = headline(segments, prediction.classes) or prediction.headline
     if segments:
         result["timeline"] = [
             {"from": round(start, 2), "to": round(end, 2), "genre": prediction.classes[label], "p": round(p, 4)}
@@ -112,11 +119,36 @@ def prediction_dict(
     return result
 
 
-def prediction_line(prediction: "Prediction", *, width: int = 0) -> str:
-    """Format a prediction: the file, padded to `width`, and the most probable genres, or why there are none."""
-    why = "silent" if prediction.silent else "failed"
-    answer = why if prediction.p is None else top_line(prediction.classes, prediction.p)
-    return f"{one_line(prediction.path):{width}}  {answer}"
+def prediction_line(prediction: "Prediction", segments: Sequence[Segment] = (), *, width: int = 0) -> str:
+    """Format a prediction: the file, padded to `width`, and the most probable genres, or why there are none.
+
+    Behind them stand the stretches of a track that changes its genre, and what is doubtful.
+    """
+    if prediction.p is None:
+        return f"{one_line(prediction.path):{width}}  {'silent' if prediction.silent else 'failed'}"
+    parts = [one_line(prediction.path).ljust(width), top_line(prediction.classes, prediction.p)]
+    if stretches := headline(segments, prediction.classes):
+        parts.append(one_line(stretches))
+    elif prediction.unsure:
+        parts.append(one_line(prediction.headline))
+    return "  ".join([*parts, *remarks(prediction)[prediction.unsure :]])
+
+
+def remarks(prediction: "Prediction") -> list[str]:
+    """What is doubtful of a prediction, in a few words each."""
+    return ["unsure"] * prediction.unsure + ["unlike the training music"] * prediction.unlike
+
+
+def headline(segments: Sequence[Segment], classes: Sequence[str]) -> str:
+    """Say of a track that changes its genre what it is when, such as ``"jazz 0:00-0:32, metal 0:32-1:00"``.
+
+    Empty for a track of one genre. Of many stretches the first `SHOWN_STRETCHES` are named.
+    """
+    if len(segments) < 2:
+        return ""
+    parts = [f"{classes[label]} {clock(start)}-{clock(end)}" for start, end, label, _ in segments[:SHOWN_STRETCHES]]
+    more = len(segments) - SHOWN_STRETCHES
+    return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
 def notes_and_failures(prediction: "Prediction") -> tuple[list[str], list[str]]:
@@ -134,7 +166,9 @@ def segment_lines(segments: Sequence[Segment], classes: Sequence[str]) -> list[s
     ]
 
 
-def stream_line(seconds: float, p: np.ndarray | None, classes: Sequence[str], *, as_json: bool = False) -> str:
+def stream_line(
+    seconds: float, p: np.ndarray | None, classes: Sequence[str], *, unlike: bool = False, as_json: bool = False
+) -> str:
     """Format one prediction of a stream.
 
     Parameters
@@ -145,20 +179,24 @@ def stream_line(seconds: float, p: np.ndarray | None, classes: Sequence[str], *,
         Probabilities; None in silence.
     classes : sequence of str
         Genres.
+    unlike : bool
+        Whether it is unlike the training music.
     as_json : bool
         As a JSON object with all probabilities.
     """
     if as_json:
-        answer = {"predicted": None, "silent": True} if p is None else ranking(classes, p)
+        answer = {"predicted": None, "silent": True} if p is None else ranking(classes, p) | {"unlike": unlike}
         return json.dumps({"time": round(seconds, 3)} | answer)
-    return f"{seconds:8.1f} s  {'silent' if p is None else top_line(classes, p)}"
+    remark = "  unlike the training music" if unlike else ""
+    return f"{seconds:8.1f} s  {'silent' if p is None else top_line(classes, p)}{remark}"
 
 
 def cells(prediction: "Prediction", classes: Sequence[str]) -> list[str]:
-    """Return a prediction as the cells of a table: predicted genre, each probability, error."""
+    """Return a prediction as the cells of a table: predicted genre, each probability, remark, error."""
     if prediction.p is None:
-        return [""] * (1 + len(classes)) + [prediction.error]
-    return [classes[int(prediction.p.argmax())], *(f"{value:.4f}" for value in prediction.p), ""]
+        return [""] * (2 + len(classes)) + [prediction.error]
+    probabilities = [f"{value:.4f}" for value in prediction.p]
+    return [classes[int(prediction.p.argmax())], *probabilities, ", ".join(remarks(prediction)), ""]
 
 
 def write_predictions(path: str | Path, predictions: Iterable["Prediction"], classes: Sequence[str]) -> None:
@@ -174,4 +212,4 @@ def write_predictions(path: str | Path, predictions: Iterable["Prediction"], cla
         Genres.
     """
     rows = ([prediction.path, *cells(prediction, classes)] for prediction in predictions)
-    atomic.write_csv(path, ["file", "predicted", *classes, "error"], rows)
+    atomic.write_csv(path, ["file", "predicted", *classes, "remark", "error"], rows)

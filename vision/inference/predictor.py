@@ -3,11 +3,11 @@
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,8 +33,26 @@ WORKERS, CHUNK = 8, 8
 #: Why there is no prediction for silence: the network would give it some genre.
 SILENT = "is silent, so it has no genre"
 
+#: What is said of a file that is unlike all that the model knows.
+UNLIKE = "is unlike the training music, so its genre means little"
+
 #: What `Predictor.predict` takes besides files: samples, which need `sr`.
 Source = str | Path | np.ndarray
+
+
+class Answers(NamedTuple):
+    """What the models say of pictures.
+
+    Attributes
+    ----------
+    p : np.ndarray, shape (n, n_classes), float32
+        Probabilities.
+    distance : np.ndarray, shape (n,), or None
+        How far each is from the train windows; see `TextureSpace.distance`. None where the models do not know.
+    """
+
+    p: np.ndarray
+    distance: np.ndarray | None
 
 
 class Scorer(Protocol):
@@ -46,6 +64,9 @@ class Scorer(Protocol):
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
         """As `Predictor.probabilities`."""
+
+    def answers(self, x: PixelStore) -> Answers:
+        """As `Predictor.answers`."""
 
 
 @dataclass
@@ -68,6 +89,10 @@ class Prediction:
         Length of the track.
     silent : bool
         Whether it could not be used because it holds no sound.
+    unsure : bool
+        Whether answers of this probability are wrong more often than right, on dev.
+    unlike : bool
+        Whether it is unlike the training music: its genre then means little.
     """
 
     path: Path | None
@@ -77,12 +102,20 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     seconds: float | None = None
     silent: bool = False
+    unsure: bool = False
+    unlike: bool = False
     _origin: "tuple[Predictor, Source, int | None] | None" = field(default=None, repr=False, compare=False)
 
     @property
     def genre(self) -> str | None:
         """The likeliest genre; None where the file could not be used."""
         return None if self.p is None else self.classes[int(self.p.argmax())]
+
+    @property
+    def headline(self) -> str | None:
+        """The genre, or between which two the model cannot decide; None where the file could not be used."""
+        first_two = list(self.probabilities)[:2]
+        return f"unsure: {' or '.join(first_two)}" if self.unsure and len(first_two) == 2 else self.genre
 
     @property
     def probability(self) -> float | None:
@@ -114,7 +147,8 @@ class Prediction:
         if self._origin is None or self.p is None:
             raise MelvisionError(f"{self.path}: has no timeline, because it was not predicted: {self.error}")
         predictor, source, sr = self._origin
-        times, course = timeline(predictor, predictor.read(source, sr=sr).x)
+        read = predictor.read(source, sr=sr)
+        times, course = timeline(predictor, read.x, read.seconds)
         return [(start, end, self.classes[label], p) for start, end, label, p in segments(times, course)]
 
 
@@ -270,6 +304,28 @@ class Predictor:
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
+    def answers(self, x: PixelStore) -> Answers:
+        """The models' mean probabilities of pictures, and how far they are from what was trained on."""
+        if self._exported or any(model.space is None for model in self.models):
+            return Answers(self.probabilities(x), None)
+        columns = np.mean([predict_proba(model, x, distances=True).numpy() for model in self.models], axis=0)
+        return Answers(columns[:, :-1], columns[:, -1]) if len(x) else Answers(columns, None)
+
+    def is_unlike(self, answers: Answers) -> np.ndarray:
+        """Whether pictures are unlike the training music, (n,), bool; never where the model does not know."""
+        thresholds = self.model_spec.thresholds
+        if thresholds.limit is None or answers.distance is None:
+            return np.zeros(len(answers.p), bool)
+        return thresholds.novelty(answers.distance, answers.p) > thresholds.limit
+
+    def complete(self, predictions: Sequence[Prediction], answers: Answers) -> None:
+        """Fill the models' answers into predictions, and what is doubtful of them."""
+        for prediction, p, unlike in zip(predictions, answers.p, self.is_unlike(answers), strict=True):
+            prediction.p, prediction.unlike = p, bool(unlike)
+            prediction.unsure = bool(p.max() < self.model_spec.thresholds.unsure_below)
+            if unlike:
+                prediction.notes = [*prediction.notes, UNLIKE]
+
     def predict(self, source: Source | Iterable[Source], *, sr: int | None = None) -> "Prediction | Predictions":
         """Predict one file, many, or samples; a file that cannot be used costs itself only.
 
@@ -316,10 +372,8 @@ class Predictor:
         inputs = [x for _, x in attempts if x is not None]
         store = PixelStore.collect(inputs, channels=self.spec.channels or 1, height=self.spec.size)
         with self._one_at_a_time:
-            probabilities = iter(self.probabilities(store))
-        for prediction, x in attempts:
-            if x is not None:
-                prediction.p = next(probabilities)
+            answers = self.answers(store)
+        self.complete([prediction for prediction, x in attempts if x is not None], answers)
         return [prediction for prediction, _ in attempts]
 
     def attempt(self, source: Source, *, sr: int | None = None) -> tuple[Prediction, torch.Tensor | None]:

@@ -109,7 +109,7 @@ class StreamBuffer:
 
 def predict_stream(
     predictor: "Predictor", blocks: Iterable[np.ndarray], sr: int
-) -> Iterator[tuple[float, np.ndarray | None]]:
+) -> Iterator[tuple[float, np.ndarray | None, bool]]:
     """Predict a stream, once for each block.
 
     A model of windows gets the last window; as long as the stream is shorter, the prediction is that of a file with the
@@ -131,6 +131,8 @@ def predict_stream(
         Length of the stream so far.
     probabilities : np.ndarray, shape (n_classes,), or None
         None while there is silence.
+    unlike : bool
+        Whether it is unlike the training music.
 
     Raises
     ------
@@ -156,10 +158,11 @@ def predict_stream(
             continue
         n_predicted = n_received
         if silent:
-            yield n_received / sr, None
+            yield n_received / sr, None, False
             continue
         x = predictor.preprocessor.from_values(values).x[..., -spec.size :]
-        yield n_received / sr, predictor.probabilities(PixelStore.of(torch.clone(x)[None]))[0]
+        answers = predictor.answers(PixelStore.of(torch.clone(x)[None]))
+        yield n_received / sr, answers.p[0], bool(predictor.is_unlike(answers)[0])
 
 
 class _Format(NamedTuple):

@@ -41,12 +41,11 @@ class Segment(NamedTuple):
     p: float
 
 
-def timeline(predictor: "Scorer", x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def timeline(predictor: "Scorer", x: torch.Tensor, seconds: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Compute the probabilities of the genres along a track.
 
     A model of windows gets one every second (every half window where windows are shorter than 2 s), of long tracks
-    fewer: see `MAX_WINDOWS`. A model of whole tracks gets pieces that are as long as its train tracks were. Times are
-    multiples of that length, so they may be off by up to a quarter in a track of two pieces, a tenth in one of five.
+    fewer: see `MAX_WINDOWS`. A model of whole tracks gets pieces that are about as long as its train tracks were.
 
     Parameters
     ----------
@@ -54,27 +53,31 @@ def timeline(predictor: "Scorer", x: torch.Tensor) -> tuple[np.ndarray, np.ndarr
         The model, such as a `Predictor`.
     x : torch.Tensor, shape (channels, size, width), uint8
         From `Predictor.read`.
+    seconds : float, optional
+        Length of the track; by default what the width of `x` stands for.
 
     Returns
     -------
     times : np.ndarray, shape (n, 2), float32
         Start and end of each window in seconds, in order, evenly spaced. A track shorter than one window was repeated
-        to fill it: one row.
+        to fill it: one row, as long as the track.
     probabilities : np.ndarray, shape (n, n_classes), float32
         Rows sum to 1.
     """
     spec = predictor.spec
     size, width = x.shape[1:]
-    seconds = spec.seconds_per_pixel
+    per_pixel = spec.seconds_per_pixel
     n = math.ceil(width / size)
     if spec.window and width > size:
         step = min(1.0, spec.window / 2)
-        n = max(n, min(MAX_WINDOWS, 1 + math.ceil((width - size) * seconds / step)))
+        n = max(n, min(MAX_WINDOWS, 1 + math.ceil((width - size) * per_pixel / step)))
     starts = torch.linspace(0, width - size, n).round().long().tolist()
     track = PixelStore.of(x[None])
     batches = [starts[first : first + EVAL_BATCH] for first in range(0, n, EVAL_BATCH)]
     parts = [predictor.probabilities(PixelStore.of(track.cut([0] * len(batch), batch))) for batch in batches]
-    times = np.array([[start, start + size] for start in starts]) * seconds
+    times = np.array([[start, start + size] for start in starts]) * per_pixel
+    if seconds is not None:
+        times = times.clip(max=seconds) if spec.window else times * (seconds / (width * per_pixel))
     return times.astype(np.float32), np.concatenate(parts).astype(np.float32)
 
 
@@ -100,8 +103,8 @@ def predict_over_time(
     prediction, x = predictor.attempt(path)
     if x is None:
         return prediction, None, None
-    prediction.p = predictor.probabilities(PixelStore.of(x[None]))[0]
-    return prediction, *timeline(predictor, x)
+    predictor.complete([prediction], predictor.answers(PixelStore.of(x[None])))
+    return prediction, *timeline(predictor, x, prediction.seconds)
 
 
 def edges(times: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ class PredictionTable:
 
     def __init__(self, path: str | Path, folder: Path, classes: Sequence[str]):
         self._path, self._folder, self._classes = Path(path), folder, classes
-        header = [one_line(name) for name in ["file", "bytes", "modified_ns", "predicted", *classes, "error"]]
+        header = [one_line(name) for name in ["file", "bytes", "modified_ns", "predicted", *classes, "remark", "error"]]
         self._states: dict[str, FileState] = {}
         content = self._path.read_bytes() if self._path.exists() else b""
         complete = content[: content.rfind(b"\n") + 1]

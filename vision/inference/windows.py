@@ -8,6 +8,7 @@ from torch import nn
 
 from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.inference.device import autocast
+from vision.models.classifier import GenreClassifier
 
 
 @torch.inference_mode()
@@ -17,6 +18,7 @@ def predict_proba(
     numbers: Sequence[int] | None = None,
     *,
     precision: str = "fp32",
+    distances: bool = False,
 ) -> torch.Tensor:
     """Probabilities of the genres for each picture: the mean over its windows.
 
@@ -30,13 +32,19 @@ def predict_proba(
         Which of them; by default all.
     precision : str
         ``"fp32"`` or ``"bf16"``.
+    distances : bool
+        Add a column with each picture's mean distance from the train windows; see `GenreClassifier.with_distance`.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
-        On the CPU; rows sum to 1. Shape (0, 0) where there is nothing to do.
+        On the CPU; rows sum to 1, but for the distance. Shape (0, 0) where there is nothing to do.
     """
-    return x.mean_over_windows(lambda windows: predict_windows(model, x, windows, precision=precision), numbers)
+
+    def predict(windows: list[tuple[int, int]]) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
+        return predict_windows(model, x, windows, precision=precision, distances=distances)
+
+    return x.mean_over_windows(predict, numbers)
 
 
 @torch.inference_mode()
@@ -46,6 +54,7 @@ def predict_windows(
     windows: list[tuple[int, int]],
     *,
     precision: str = "fp32",
+    distances: bool = False,
 ) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
     """Probabilities for single windows.
 
@@ -59,13 +68,15 @@ def predict_windows(
         Number of the picture, left edge.
     precision : str
         ``"fp32"`` or ``"bf16"``.
+    distances : bool
+        As of `predict_proba`.
 
     Yields
     ------
     part : list of (int, int)
         Some of the windows, in order.
     probabilities : torch.Tensor, shape (len(part), n_classes), float32
-        On the CPU.
+        On the CPU; with a column more for distances.
     """
     model.eval()
     device = next(itertools.chain(model.parameters(), model.buffers())).device
@@ -73,5 +84,11 @@ def predict_windows(
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
         with autocast(device, precision):
-            logits = model(pixels)
-        yield part, logits.float().softmax(dim=1).cpu()
+            logits, *columns = _with_distance(model, pixels) if distances else (model(pixels),)
+        probabilities = [logits.float().softmax(dim=1), *(column.float()[:, None] for column in columns)]
+        yield part, torch.cat(probabilities, dim=1).cpu()
+
+
+def _with_distance(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    assert isinstance(model, GenreClassifier)
+    return model.with_distance(pixels)

@@ -16,8 +16,8 @@ from vision.models.classifier import GenreClassifier, create_model
 from vision.models.spec import ModelSpec
 
 #: Of the files written; those of `OLD_FORMATS` are read too.
-FORMAT = 5
-OLD_FORMATS = (3, 4)
+FORMAT = 6
+OLD_FORMATS = (3, 4, 5)
 
 
 def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:

@@ -9,6 +9,7 @@ from render.errors import MelvisionError
 from vision.models.cnn import MODELS
 from vision.models.pretrained import torchvision_model
 from vision.models.svm import TextureSVM
+from vision.models.texture_space import TextureSpace
 
 #: Name of the expert on texture; the other one goes by its network's name.
 TEXTURE = "texture"
@@ -50,15 +51,23 @@ class GenreClassifier(nn.Module):
     experts : dict of str to float
         The weight of each expert in the mean of their probabilities, by its name: the network's, and `TEXTURE`. They
         sum to 1.
+    own_space : TextureSpace, optional
+        Where there is no `texture`: it tells what is unlike the training music.
     """
 
     temperature: torch.Tensor
 
     def __init__(
-        self, net: nn.Module | None, normalize: Normalize, texture: TextureSVM | None, experts: Mapping[str, float]
+        self,
+        net: nn.Module | None,
+        normalize: Normalize,
+        texture: TextureSVM | None,
+        experts: Mapping[str, float],
+        own_space: TextureSpace | None = None,
     ):
         super().__init__()
         self.normalize, self.net, self.texture, self.experts = normalize, net, texture, dict(experts)
+        self.own_space = own_space
         #: Divides the logits outside training; see `calibration.calibrate`.
         self.register_buffer("temperature", torch.ones(()))
 
@@ -66,6 +75,11 @@ class GenreClassifier(nn.Module):
     def network_name(self) -> str | None:
         """The name of the expert that is trained; None where there is none."""
         return next((name for name in self.experts if name != TEXTURE), None)
+
+    @property
+    def space(self) -> TextureSpace | None:
+        """Where the train windows lie; None in models of earlier versions without texture."""
+        return self.own_space if self.texture is None else self.texture
 
     def alone(self, name: str) -> "GenreClassifier":
         """Return one expert as a classifier of its own, which shares its weights and is not calibrated."""
@@ -87,15 +101,24 @@ class GenreClassifier(nn.Module):
             In training the network's alone: it learns as if there were no other expert. Otherwise, with several,
             the logarithm of the weighted mean of their probabilities.
         """
+        return self._logits(x, None)
+
+    def with_distance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits as of `forward`, and how far each picture is from the train windows, (B,); it needs a `space`."""
+        assert self.space is not None
+        statistics = self.space.texture(x)
+        return self._logits(x, statistics), self.space.distance(statistics)
+
+    def _logits(self, x: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
+        if self.training or self.texture is None:
+            assert self.net is not None
+            logits = self.net(self.normalize(x))
+            return logits if self.training else logits / self.temperature
+        texture = self.texture.classify(self.texture.texture(x) if statistics is None else statistics)
         if self.net is None:
-            assert self.texture is not None
-            return self.texture(x) / self.temperature
+            return texture / self.temperature
         logits = self.net(self.normalize(x))
-        if self.training:
-            return logits
-        if self.texture is None:
-            return logits / self.temperature
-        mean = self.experts[TEXTURE] * self.texture(x).softmax(dim=1)
+        mean = self.experts[TEXTURE] * texture.softmax(dim=1)
         mean = mean + (1 - self.experts[TEXTURE]) * logits.float().softmax(dim=1)
         return mean.clamp_min(1e-12).log() / self.temperature
 
@@ -111,6 +134,7 @@ def create_model(
     dropout: float,
     texture: int,
     experts: Mapping[str, float] | None = None,
+    space: int = 0,
     weights: str | None = None,
 ) -> GenreClassifier:
     """Make a classifier with a fresh network.
@@ -133,6 +157,8 @@ def create_model(
         Train windows that the texture SVM holds; 0 for a classifier without one.
     experts : dict of str to float, optional
         As of `GenreClassifier`; by default the network, and texture with half the weight where there is one.
+    space : int
+        Train windows that a `TextureSpace` holds where there is no texture SVM; 0 for none.
     weights : str, optional
         For `torchvision_model`.
 
@@ -153,7 +179,8 @@ def create_model(
     else:
         net = torchvision_model(name, n_classes, weights=weights, dropout=dropout)
     head = TextureSVM(n_classes, size=size, points=texture) if texture else None
-    network = GenreClassifier(net, Normalize(mean, std), head, experts).eval()
+    own_space = TextureSpace(size=size, points=space) if space and not texture else None
+    network = GenreClassifier(net, Normalize(mean, std), head, experts, own_space).eval()
     try:
         with torch.no_grad():
             network(torch.zeros(1, channels, size, size))

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 
 from vision.data.preprocess import LARGEST_SIDE, InputSpec
+from vision.models.thresholds import Thresholds
 
 
 @dataclass
@@ -19,12 +20,15 @@ class ModelSpec:
         How its input is made.
     about : dict
         Run settings, versions, the kept epoch: for people, not for predicting.
+    thresholds : Thresholds
+        When an answer is unsure, and what is unlike the training music.
     """
 
     classes: list[str]
     model: dict
     input: InputSpec
     about: dict = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelSpec":
@@ -45,6 +49,8 @@ class ModelSpec:
             values = _from_format_3(values)
         if "experts" not in values["model"]:
             values |= {"model": _from_format_4(values["model"])}
+        if "thresholds" in values:
+            values |= {"thresholds": Thresholds.from_dict(values["thresholds"])}
         spec = cls(**values | {"input": InputSpec.from_dict(values["input"])})
         names = spec.classes if isinstance(spec.classes, list) else []
         texture, experts = spec.model.get("texture"), spec.model["experts"]
@@ -52,6 +58,7 @@ class ModelSpec:
         rules = {
             "classes": names and all(isinstance(name, str) for name in names),
             "texture": type(texture) is int and 0 <= texture <= LARGEST_SIDE,
+            "space": type(spec.model.get("space", 0)) is int and 0 <= spec.model.get("space", 0) <= LARGEST_SIDE,
             "experts": isinstance(experts, dict)
             and experts
             and set(experts) <= known

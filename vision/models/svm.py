@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
-from vision.models.texture import Texture
+from vision.models.texture_space import TextureSpace, keep
 
 if TYPE_CHECKING:
     from vision.models.classifier import GenreClassifier
@@ -32,9 +31,6 @@ POINTS = 4000
 
 #: Principal axes of the statistics that are kept, at most: as accurate as all of them, in a quarter of the file.
 AXES = 400
-
-#: Statistics are clipped at this many standard deviations.
-FURTHEST = 5.0
 
 #: Of the Gaussian kernel; it is divided by the number of statistics, so that it is per statistic.
 GAMMA = 0.3
@@ -46,52 +42,29 @@ C = 10.0
 SOFTNESS = 0.4
 
 
-class TextureSVM(nn.Module):
+class TextureSVM(TextureSpace):
     """One support vector machine a genre, against the rest, on texture statistics; see the top of this module.
 
     Parameters
     ----------
     n_classes : int
         Genres.
-    size : int
-        Height and width of the pictures, in pixels.
-    points : int
-        Train windows that it will hold.
+    size, points : int
+        As of `TextureSpace`, whose points are z_i.
 
     Attributes
     ----------
-    mean, std : torch.Tensor, shape (n_statistics,)
-        Of the train windows.
-    axes, middle : torch.Tensor, shapes (n_statistics, n_axes) and (n_axes,)
-        Principal axes, and the mean along them.
-    points, weights, bias : torch.Tensor, shapes (points, n_axes), (points, n_classes) and (n_classes,)
-        z_i, w_i and b of each genre.
+    weights, bias : torch.Tensor, shapes (points, n_classes) and (n_classes,)
+        w_i and b of each genre.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-    axes: torch.Tensor
-    middle: torch.Tensor
-    points: torch.Tensor
     weights: torch.Tensor
     bias: torch.Tensor
 
     def __init__(self, n_classes: int, *, size: int, points: int):
-        super().__init__()
-        self.texture = Texture(size, size)
-        n = self.texture.n_statistics
-        axes = min(AXES, points, n)
-        self.register_buffer("mean", torch.zeros(n))
-        self.register_buffer("std", torch.ones(n))
-        self.register_buffer("axes", torch.zeros(n, axes))
-        self.register_buffer("middle", torch.zeros(axes))
-        self.register_buffer("points", torch.zeros(points, axes))
+        super().__init__(size=size, points=points, axes=AXES)
         self.register_buffer("weights", torch.zeros(points, n_classes))
         self.register_buffer("bias", torch.zeros(n_classes))
-
-    def _project(self, statistics: torch.Tensor) -> torch.Tensor:
-        """z of statistics, (B, n_statistics): clipped standard deviations along the principal axes, (B, axes)."""
-        return ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST) @ self.axes - self.middle
 
     @torch.no_grad()
     def fit(self, statistics: torch.Tensor, labels: torch.Tensor, class_weight: torch.Tensor | None = None) -> None:
@@ -106,22 +79,9 @@ class TextureSVM(nn.Module):
         class_weight : torch.Tensor, shape (n_classes,), optional
             How much a window of each genre counts; by default all alike.
         """
-        from sklearn.decomposition import PCA
         from sklearn.svm import SVC
 
-        self.mean.copy_(statistics.mean(dim=0))
-        self.std.copy_(statistics.std(dim=0).clamp_min(1e-6))
-        standard = ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST)
-
-        def keep(buffer, values):
-            buffer.copy_(torch.from_numpy(values.astype(np.float32)))
-
-        # On the CPU and in float64, whatever the device.
-        with np.errstate(invalid="ignore"):  # silence alone has no variance to be a fraction of
-            pca = PCA(self.axes.shape[1], svd_solver="covariance_eigh").fit(standard.cpu().numpy().astype(np.float64))
-        keep(self.axes, pca.components_.T)
-        keep(self.middle, pca.components_ @ pca.mean_)
-        self.points.copy_(self._project(statistics))
+        self.place(statistics)
         points, y = self.points.cpu().numpy().astype(np.float64), labels.cpu().numpy()
         counts = None if class_weight is None else class_weight.cpu().numpy()[y]
         weights, bias = np.zeros(self.weights.shape), np.full(len(self.bias), -1.0)
@@ -139,7 +99,7 @@ class TextureSVM(nn.Module):
     def classify(self, statistics: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (B, n_classes), of texture statistics, shape (B, n_statistics)."""
         with torch.autocast(statistics.device.type, enabled=False):
-            z = self._project(statistics)
+            z = self.project(statistics)
             squares = z.square().sum(dim=1, keepdim=True) + self.points.square().sum(dim=1)
             distances = (squares - 2 * z @ self.points.T).clamp_min(0)
             kernel = torch.exp(distances * (-GAMMA / len(self.mean)))
@@ -153,7 +113,7 @@ def train_windows(x: PixelStore) -> list[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def texture_statistics(texture: TextureSVM, x: PixelStore, windows: list[tuple[int, int]]) -> torch.Tensor:
+def texture_statistics(texture: TextureSpace, x: PixelStore, windows: list[tuple[int, int]]) -> torch.Tensor:
     """Texture statistics of windows, shape (n, n_statistics), computed in batches on the device of `texture`."""
     device = texture.mean.device
     parts = (windows[first : first + EVAL_BATCH] for first in range(0, len(windows), EVAL_BATCH))
@@ -163,7 +123,7 @@ def texture_statistics(texture: TextureSVM, x: PixelStore, windows: list[tuple[i
 def fit_texture(
     model: "GenreClassifier", x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None
 ) -> None:
-    """Fit a model's texture SVM, where it has one, to windows of the train pictures.
+    """Fit a model's texture SVM, or its space alone where it has none, to windows of the train pictures.
 
     Parameters
     ----------
@@ -176,11 +136,14 @@ def fit_texture(
     class_weight : torch.Tensor, shape (n_classes,), optional
         How much each genre counts.
     """
-    if model.texture is None:
+    if model.space is None:
         return
     windows = train_windows(x)
-    statistics = texture_statistics(model.texture, x, windows)
-    model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
+    statistics = texture_statistics(model.space, x, windows)
+    if model.texture is not None:
+        model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
+    else:
+        model.space.place(statistics)
 
 
 def out_of_fold(

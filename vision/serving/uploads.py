@@ -8,9 +8,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +21,11 @@ from render import png
 from vision.attribution.occlusion import saliency
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor
-from vision.inference.predictor import SILENT, Predictor, readable_endings
+from vision.inference.output import headline
+from vision.inference.predictor import SILENT, Answers, Prediction, Predictor, readable_endings
 from vision.inference.timeline import segments, timeline
+
+Result = TypeVar("Result")
 
 #: Columns of a picture that is shown; more than a screen has would only be traffic.
 MAX_COLUMNS = 2048
@@ -47,10 +50,17 @@ class _OneAtATime:
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
         """As `Predictor.probabilities`."""
+        return self._in_turn(self._predictor.probabilities, x)
+
+    def answers(self, x: PixelStore) -> Answers:
+        """As `Predictor.answers`."""
+        return self._in_turn(self._predictor.answers, x)
+
+    def _in_turn(self, compute: Callable[[PixelStore], Result], x: PixelStore) -> Result:
         with self._lock:
             if self._stopping.is_set():
                 raise InterruptedError("was not predicted: the server is stopping")
-            return self._predictor.probabilities(x)
+            return compute(x)
 
     def stop(self) -> None:
         """End what is being computed, within a batch."""
@@ -76,7 +86,7 @@ class UploadPredictor:
     def __init__(self, predictor: Predictor, max_seconds: float):
         self.classes = [genre.encode(errors="backslashreplace").decode() for genre in predictor.classes]
         self._preprocessor = Preprocessor(predictor.spec, max_seconds=max_seconds)
-        self._network = _OneAtATime(predictor)
+        self._predictor, self._network = predictor, _OneAtATime(predictor)
 
     def stop(self) -> None:
         """End what is being computed, within a batch: it might take minutes."""
@@ -118,33 +128,42 @@ class UploadPredictor:
             return {"error": "could not be predicted because of a fault in melvision; the server's log says more"}
 
     def _answer(self, read: NetworkInput, extras: Collection[str]) -> dict:
-        p = self._network.probabilities(PixelStore.of(read.x[None]))[0]
+        found = Prediction(None, self.classes, notes=read.notes)
+        self._predictor.complete([found], self._network.answers(PixelStore.of(read.x[None])))
+        p = found.p
+        assert p is not None
         label = int(p.argmax())
+        own_width = self._predictor.spec.own_width(read.seconds, read.x.shape[-1])
         ranked = [(self.classes[label], label) for label in (-p).argsort(kind="stable")]
         answer: dict[str, Any] = {
             "predicted": self.classes[label],
+            "headline": found.headline,
+            "unsure": found.unsure,
+            "unlike": found.unlike,
             "probabilities": {genre: _rounded(p[label], 4) for genre, label in ranked},
-            "notes": read.notes,
+            "notes": found.notes,
             "length": _rounded(read.seconds, 2),
         }
         if "timeline" in extras:
-            times, course = timeline(self._network, read.x)
+            times, course = timeline(self._network, read.x, read.seconds)
+            stretches = segments(times, course)
             answer["timeline"] = {
                 "times": _rounded(times, 2),
                 "probabilities": {genre: _rounded(course[:, label], 4) for genre, label in ranked},
                 "segments": [
                     {"start": _rounded(start, 2), "end": _rounded(end, 2), "genre": self.classes[label]}
-                    for start, end, label, _ in segments(times, course)
+                    for start, end, label, _ in stretches
                 ],
             }
+            answer["headline"] = headline(stretches, self.classes) or found.headline
         if "picture" in extras:
             settings = read.settings
-            answer["picture"] = _picture(read.x)
+            answer["picture"] = _picture(read.x[..., :own_width])
             answer["frequencies"] = None
             if settings is not None and settings.kind == "mel":
                 answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2]
         if "heat" in extras:
-            heat = saliency(self._network, read.x, label)
+            heat = saliency(self._network, read.x, label)[:, :own_width]
             answer["heat"] = _mask(heat) if heat.any() else None
         return answer
 

@@ -1,4 +1,4 @@
-"""Calibrated probabilities: one temperature, fitted to the dev tracks."""
+"""Calibrated probabilities: one temperature, fitted to the dev tracks; and from which on an answer is given."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from vision.data.dataset import Pictures
 from vision.data.pixel_store import PixelStore
+from vision.inference.predictor import Answers
 from vision.inference.windows import predict_windows
 from vision.models.classifier import GenreClassifier
+from vision.models.thresholds import Thresholds, fit_thresholds
+from vision.reports.metrics import by_track
 
 #: With fewer tracks, or without a mistake among them, a temperature cannot be estimated.
 LEAST = 50
@@ -62,3 +66,19 @@ def calibrate(model: GenreClassifier, x: PixelStore, y: torch.Tensor, tracks: Se
         reach = np.log(FURTHEST)
         model.temperature.fill_(math.exp(minimize_scalar(loss, bounds=(-reach, reach), method="bounded").x))
     return model.temperature.item()
+
+
+def learn_thresholds(dev: Pictures, answers: Answers) -> Thresholds:
+    """Learn when a model's answers are unsure, and what is unlike its training music, from the dev tracks.
+
+    Parameters
+    ----------
+    dev : Pictures
+        Tracks it was not trained on.
+    answers : Answers
+        The calibrated model's, of each picture.
+    """
+    y, p, _ = by_track(dev.y, answers.p, dev.tracks)
+    if answers.distance is None:
+        return fit_thresholds(y, p, None)
+    return fit_thresholds(y, p, by_track(dev.y, answers.distance[:, None], dev.tracks)[1][:, 0])

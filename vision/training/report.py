@@ -13,6 +13,7 @@ from PIL import Image
 from render import atomic, png
 from vision.data.dataset import Pictures
 from vision.models import run_files
+from vision.models.thresholds import Thresholds
 from vision.reports import html, metrics, plots
 from vision.reports.tables import (
     NO_SCORE,
@@ -58,6 +59,8 @@ class RunResult:
     saliency : callable
         A picture and a label to a map of the evidence for that label, shape (height, width), in [0, 1];
         see `vision.attribution.occlusion.saliency`.
+    thresholds : Thresholds
+        Below which probability an answer is unsure.
     """
 
     scores: dict[str, Any]
@@ -66,6 +69,7 @@ class RunResult:
     sets: dict[str, Pictures]
     probabilities: dict[str, np.ndarray]
     saliency: Callable[[torch.Tensor, int], np.ndarray]
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     @property
     def split(self) -> str:
@@ -242,6 +246,7 @@ def _context(result: RunResult) -> dict[str, Any]:
         "network": config.model,
         "kept_epoch": scores["kept_epoch"],
         "temperature": about["temperature"],
+        "unsure": _describe_unsure(y, probabilities, result.thresholds.unsure_below, split),
         "genre_rows": genre_rows(y, probabilities, classes),
         "n_mistakes": int((probabilities.argmax(axis=1) != y).sum()),
         "mistakes": list(_mistakes(pictures, y, probabilities, first, result.saliency)),
@@ -258,6 +263,18 @@ def _context(result: RunResult) -> dict[str, Any]:
         "settings": json.dumps(about["config"], indent=1),
         "versions": json.dumps(about["versions"], indent=1),
     }
+
+
+def _describe_unsure(y: np.ndarray, p: np.ndarray, unsure_below: float, split: str) -> str:
+    """How many answers are unsure, and how often they and the others are right."""
+    unsure, right = p.max(axis=1) < unsure_below, p.argmax(axis=1) == y
+    if not unsure.any():
+        return ""
+    text = (
+        f"Answers below {unsure_below:.2f} are called unsure: on dev, such answers were wrong more often than right. "
+    )
+    text += f"Of the {len(y)} {split} tracks {unsure.sum()} are unsure; of these {right[unsure].mean():.0%} are right"
+    return text + (f", of the others {right[~unsure].mean():.0%}." if not unsure.all() else ".")
 
 
 def _score_rows(scores: dict[str, Any]) -> list[list[Any]]:

@@ -31,7 +31,7 @@ from vision.splits.folder import named_pieces, read_settings
 from vision.splits.folds import picture_groups
 from vision.splits.leaks import train_splits
 from vision.splits.tracks import missing_genres, number_tracks, small_genres
-from vision.training.calibration import calibrate
+from vision.training.calibration import calibrate, learn_thresholds
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, best, learn
@@ -124,9 +124,10 @@ def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about
     """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
     mean, std = train.x.mean_and_std()
     experts = config.expert_weights
-    texture = len(train_windows(train.x)) if TEXTURE in experts else 0
+    points = len(train_windows(train.x))
+    texture, space = (points, 0) if TEXTURE in experts else (0, points)
     model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
-    model |= {"experts": experts}
+    model |= {"experts": experts, "space": space}
     return ModelSpec(train.classes, model, spec, about)
 
 
@@ -364,7 +365,10 @@ def _finish(
     spec.about["temperature"] = calibrate(model.to(device), sets["dev"].x, sets["dev"].y, sets["dev"].tracks)
     checkpoint.save(out / run_files.MODEL, model, spec)
     predictor = Predictor(out, str(device))
-    probabilities = {split: predictor.probabilities(pictures.x) for split, pictures in sets.items()}
+    answers = {split: predictor.answers(pictures.x) for split, pictures in sets.items()}
+    spec.thresholds = learn_thresholds(sets["dev"], answers["dev"])
+    checkpoint.save(out / run_files.MODEL, model, spec)
+    probabilities = {split: answer.p for split, answer in answers.items()}
     probabilities[LAST] = predict_proba(last, sets["dev"].x).numpy()
 
     def score(split: str, p: np.ndarray) -> dict[str, Any]:
@@ -379,7 +383,13 @@ def _finish(
         }
     scores["kept_epoch"] = best(history)
     result = RunResult(
-        scores, history, predictor.about, sets, probabilities, lambda x, label: saliency(predictor, x, label)
+        scores,
+        history,
+        predictor.about,
+        sets,
+        probabilities,
+        lambda x, label: saliency(predictor, x, label),
+        spec.thresholds,
     )
     write_run(out, result)
     atomic.write_json(out / run_files.METRICS, scores)
