@@ -148,7 +148,7 @@ def test_an_error_in_a_worker_ends_the_iteration(predictor, mixed, threads, monk
     def answers(x):
         raise MelvisionError("ONNX Runtime cannot compute it")
 
-    monkeypatch.setattr(predictor, "answers", probabilities)
+    monkeypatch.setattr(predictor, "answers", answers)
     with pytest.raises(MelvisionError, match="cannot compute"):
         list(predictor.predict(mixed * 10))
     assert torch.get_num_threads() == 2
