@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from vision.models.checkpoint import load_model as load_model
     from vision.models.classifier import create_model as create_model
     from vision.quality.inspect import inspect_folder as inspect_folder
+    from vision.reports.comparison import compare_runs as compare_runs
     from vision.reports.scoring import score_run as score_run
     from vision.splits.folder import split_folder as split_folder
     from vision.training.config import TrainConfig as TrainConfig
@@ -31,6 +32,7 @@ _PUBLIC = {
     "TrainConfig": "vision.training.config",
     "fit": "vision.training.run",
     "score_run": "vision.reports.scoring",
+    "compare_runs": "vision.reports.comparison",
     "cross_validate": "vision.training.repeats",
     "split_folder": "vision.splits.folder",
     "inspect_folder": "vision.quality.inspect",

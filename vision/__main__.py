@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a network on them, into a run folder with a report",
     "crossval": "train and score on grouped, stratified folds",
     "evaluate": "score a trained network on other pictures",
+    "compare": "compare runs: scores, settings, and whether a difference is more than chance",
     "explain": "show what predictions are based on, and which bands matter for each genre",
     "predict": "predict the genre of pictures and audio: files, folders, a watched folder, a stream",
     "listen": "predict the genre of what the microphone records, every second",

@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config.check()  # before torch is imported, which takes seconds
     from vision.inference.device import keep_freed_memory
     from vision.models import run_files
+    from vision.reports.runs import refresh_index
     from vision.training.repeats import cross_validate
 
     keep_freed_memory()
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = cross_validate(args.images, config, **how, progress=show_progress)
     print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape"), end="")
     print(f"report: {(result.run / run_files.PAGE).resolve()}")
+    if line := refresh_index(result.run):
+        show_progress(line)
     return 1 if result.problems else 0
 
 

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = parse_seeds(args.seeds) if args.seeds is not None else []
     from vision.inference.device import keep_freed_memory
     from vision.models import run_files
+    from vision.reports.runs import refresh_index
     from vision.training.data_folder import prepare_data
     from vision.training.distributed import Distributed
     from vision.training.repeats import fit_seeds, read_seeds
@@ -93,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape").rstrip())
     print(f"report: {(result.run / run_files.PAGE).resolve()}")
+    if line := refresh_index(result.run):
+        show_progress(line)
     print(_last_line(result, config, seeds) + (f" ({config.note})" if config.note else ""))
     return 1 if problems or result.problems else 0
 

@@ -16,7 +16,7 @@ from tests.reports.pages import PageReader
 from vision.reports import html
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("run.html", "pooled.html", "quality.html")
+PAGES = ("run.html", "pooled.html", "quality.html", "compare.html", "index.html")
 SCORES = {"accuracy": 0.7, "interval": [0.4, 0.9], "n": 10, "macro_f1": 0.6, "top3": 1.0, "calibration_error": 0.1}
 TEXTS = ("title", "headline", "note", "about")
 POOLED = {"title": "runs", "headline": "70 % right", "note": "", "about": "{}"}

@@ -43,6 +43,16 @@ def test_history(tmp_path, quantity, epochs):
     assert size_of(tmp_path / "a.png") == (768, 480)
 
 
+@pytest.mark.parametrize("column", ["dev_accuracy", "dev_loss"])
+def test_curves_of_many_runs_some_of_one_epoch_and_some_of_none(tmp_path, column):
+    long = [{"epoch": epoch, column: 1 / epoch} if epoch % 2 else {"epoch": epoch} for epoch in range(1, 9)]
+    histories = {f"{name}{number}": [long, long[:1]] for number, name in enumerate(HOSTILE * 6)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.plot_curves(tmp_path / "a.png", histories | {"none": [[{"epoch": 0}], []]}, column)
+    size_of(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("n", [2, 10])
 def test_confusion_of_hostile_names(tmp_path, monkeypatch, n):
     monkeypatch.setattr(plots, "MOST_COUNTED_GENRES", 5)

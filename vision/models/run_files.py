@@ -1,8 +1,9 @@
-"""A run folder: the names of its files, the runs of several seeds, and the tracks that were trained on."""
+"""A run folder: the names of its files and settings, the runs of several seeds, and the tracks that were trained on."""
 
 import csv
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from render.errors import MelvisionError
 from vision.data.csv_files import read_csv
@@ -29,6 +30,22 @@ RELIABILITY_PLOT = "reliability_plot.png"
 SEEDS = "seeds.json"  # settings and seeds; its presence marks a folder of runs
 SUMMARY = "summary.json"  # scores; its presence marks all runs as complete
 FOLD = "done.json"  # predictions of a complete fold of a cross-validation
+
+# Of a folder of runs.
+RUNS = "runs"  # its name, unless the user chose another one
+INDEX = "index.html"  # a page that lists them
+
+#: Settings that had another name in earlier versions: their flags and config.json files are still read.
+OLD_NAMES = {"colour": "random_eq"}
+
+
+def current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that an earlier version wrote under the names that they have now."""
+    settings = {OLD_NAMES.get(name, name): value for name, value in settings.items()}
+    if "texture" in settings:  # before the experts had weights of their own
+        weights = {"experts": "network:0.3,texture:0.7" if settings.pop("texture") else "network", "soft_labels": 0.0}
+        settings |= weights | {"model": {"vgg": "vgg_small"}.get(settings["model"], settings["model"])}
+    return settings
 
 
 def seed_folder(folder: str | Path, seed: int) -> Path:

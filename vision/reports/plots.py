@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
 TRAIN, DEV, WHOLE = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-.")
 
+#: The same authors' colours and styles in turn, for any number of curves: the first 28 differ.
+COLOURS, STYLES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("-", "--", "-.", ":")
+
 #: A confusion matrix of more genres shows colours only: the counts would not fit.
 MOST_COUNTED_GENRES = 40
 
@@ -122,6 +125,41 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
+    save_figure(figure, path)
+
+
+def plot_curves(path: str | Path, histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: str) -> None:
+    """Plot one column of ``history.csv`` over the epochs, for several runs in one picture.
+
+    Parameters
+    ----------
+    path : str or Path
+        PNG to write.
+    histories : dict of str to list of list of dict
+        For each run, by its name, the rows of ``history.csv`` of each of its models. Rows without the column are left
+        out.
+    column : str
+        ``"dev_accuracy"`` or ``"dev_loss"``.
+    """
+    figure = new_figure(7.4, 4.4)
+    axes = figure.add_subplot()
+    for number, (name, of_run) in enumerate(histories.items()):
+        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
+        label: str | None = plain_text(name, 50)
+        for history in of_run:
+            points = [(row["epoch"], row[column]) for row in history if column in row]
+            if points:
+                # A single point is no line.
+                marker = "o" if len(points) < 3 else None
+                axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.4, **look)
+                label = None  # once a run
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy on dev" if column == "dev_accuracy" else "loss on dev (cross entropy)")
+    if column == "dev_accuracy":
+        axes.set_ylim(0, 1.02)
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)
     save_figure(figure, path)
 
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from render.errors import ParameterError
+from vision.models.run_files import OLD_NAMES, current_names
 
 #: Groups of flags on ``--help`` and of rows in docs/settings.md, in this order.
 GROUPS = ("data", "model", "optimisation", "augmentation", "hardware", "advanced")
 
 #: Heading of the flags that people use first, above the groups.
 FIRST = "most used"
-
-#: Settings that had another name in earlier versions: their flags and config.json files are still read.
-OLD_NAMES = {"colour": "random_eq"}
 
 #: Named sets of settings; the first one is what the fields of `TrainConfig` default to.
 RECIPES = ("standard", "quick", "classic")
@@ -239,15 +237,6 @@ class TrainConfig:
                 raise ParameterError(one.name, value, one.metadata["expected"])
         if self.batch_size < 2 * world:
             raise ParameterError("batch_size", self.batch_size, f"{2 * world} or more (batch norm needs two a process)")
-
-
-def current_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings that an earlier version wrote under the names that they have now."""
-    settings = {OLD_NAMES.get(name, name): value for name, value in settings.items()}
-    if "texture" in settings:  # before the experts had weights of their own
-        weights = {"experts": "network:0.3,texture:0.7" if settings.pop("texture") else "network", "soft_labels": 0.0}
-        settings |= weights | {"model": {"vgg": "vgg_small"}.get(settings["model"], settings["model"])}
-    return settings
 
 
 #: The expert that is trained, whatever its model; the other one is ``"texture"``.

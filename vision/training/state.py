@@ -11,7 +11,8 @@ from torch import nn
 
 from render.errors import MelvisionError
 from vision.models import checkpoint, run_files
-from vision.training.config import TrainConfig, current_names
+from vision.models.run_files import current_names
+from vision.training.config import TrainConfig
 
 
 def write_state(
