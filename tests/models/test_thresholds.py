@@ -62,7 +62,12 @@ def test_they_pass_through_json_and_damaged_ones_are_refused():
     thresholds = fit_thresholds(*answers())
     values = json.loads(json.dumps(vars(thresholds)))
     assert Thresholds.from_dict(values) == thresholds
-    for wrong in ({"limit": float("nan")}, {"distance": [0.0, 0.0]}, {"entropy": [1.0]}, {"unsure_below": float("inf")}):
+    for wrong in (
+        {"limit": float("nan")},
+        {"distance": [0.0, 0.0]},
+        {"entropy": [1.0]},
+        {"unsure_below": float("inf")},
+    ):
         with pytest.raises((ValueError, TypeError)):
             Thresholds.from_dict(values | wrong)
 
