@@ -82,6 +82,9 @@ def _read_score(run):
 
     try:
         metrics = json.loads((Path(run) / run_files.METRICS).read_text("utf-8"))
+        if "like" in metrics:
+            ((_, scores),), name = metrics["measured"].items(), Path(metrics["like"]).name
+            return f"trained on all its tracks; {name}, of the same settings, was correct for {scores['accuracy']:.0%}"
         split = "test" if "test" in metrics else "dev"
         return f"correct for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
     except (OSError, ValueError, KeyError, TypeError):

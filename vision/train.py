@@ -30,6 +30,10 @@ def get_parser() -> argparse.ArgumentParser:
     first("--images", metavar="DIR", help="pictures to split first (default: images_original)")
     first("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     first("--resume", metavar="DIR", help="continue the interrupted run in DIR with its settings")
+    first(
+        "--final", action="store_true", help="train on train, dev and test together, for the model to use; with --like"
+    )
+    first("--like", metavar="RUN", help="with --final: the run whose settings are taken, and which says how good it is")
     first("--seeds", metavar="0,1,2", help="train once per seed; report the spread and the mean of the models")
     pieces = "when splitting, take song_0 and song_1 for pieces of one track"
     groups["data"].add_argument("--pieces", action="store_true", help=pieces)
@@ -55,7 +59,33 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuse what cannot be before torch is imported, which takes seconds."""
     if args.resume and args != parser.parse_args(["--resume", args.resume]):
         raise MelvisionError(f"--resume {args.resume} goes on with that run's own settings: give no other flags")
+    if args.final or args.like:
+        if not (args.final and args.like):
+            raise MelvisionError("--final and --like RUN go together; give both or neither")
+        given = ["--final", "--like", args.like]
+        given += [
+            part for name in ("out", "data") if getattr(args, name) for part in (f"--{name}", getattr(args, name))
+        ]
+        if args != parser.parse_args(given):
+            raise MelvisionError(f"--final takes the settings of {args.like}: give no other flags but --out and --data")
     config_of(args).check()
+
+
+def _train_final(like: str, out: str | None, data: str | None, *, resume: bool = False) -> int:
+    """Train the model that one really uses."""
+    from vision.models import run_files
+    from vision.reports.runs import refresh_index
+    from vision.training.distributed import Distributed
+    from vision.training.final import fit_final
+
+    with Distributed() as distributed:
+        result = fit_final(like, out, data=data, resume=resume, progress=show_progress)
+    if distributed.is_first:
+        print((result.run / run_files.TEXT_REPORT).read_text("utf-8", "surrogateescape").rstrip())
+        print(f"report: {(result.run / run_files.PAGE).resolve()}")
+        if line := refresh_index(result.run):
+            show_progress(line)
+    return 1 if result.problems else 0
 
 
 @command
@@ -72,9 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.training.distributed import Distributed
     from vision.training.repeats import fit_seeds, read_seeds
     from vision.training.run import fit, require_new
-    from vision.training.state import read_config
+    from vision.training.state import read_config, read_like
 
     keep_freed_memory()
+    if args.final:
+        return _train_final(args.like, args.out, args.data)
+    if args.resume and (like := read_like(args.resume)):
+        return _train_final(like, args.resume, read_config(args.resume).data, resume=True)
     config, out, problems = config_of(args), args.resume or args.out, []
     with Distributed() as distributed:
         if args.resume:

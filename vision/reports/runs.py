@@ -214,6 +214,9 @@ def _why_no_scores(folder: Path) -> str:
 
 def _read_one(folder: Path, content: dict[str, Any]) -> Run:
     """A run of ``vision.train`` from its ``metrics.json``."""
+    if "like" in content:
+        like = os.path.normpath(folder / content["like"])
+        raise MelvisionError(f"{folder}: is a final model, trained on all its tracks: no score is its own; see {like}")
     split = "test" if "test" in content else "dev_last"
     scores, kept = _check_scores(content[split]), int(content["kept_epoch"])
     config = folder / run_files.CONFIG

@@ -193,7 +193,7 @@ def require_new(out: str | Path) -> None:
         raise MelvisionError(f"{out}: exists already; choose another folder, or resume the run if it was interrupted")
 
 
-def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
+def _make_run_folder(name: str, out: str | Path | None, resume: bool) -> Path:
     if out is not None:
         if not resume:
             require_new(out)
@@ -201,7 +201,7 @@ def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
         return Path(out)
     number = 1
     while True:
-        folder = Path("runs") / f"{recipe}-{number:03}"
+        folder = Path("runs") / f"{name}-{number:03}"
         try:
             folder.mkdir(parents=True)  # two runs that start together must not get the same one
             return folder
@@ -210,7 +210,9 @@ def _make_run_folder(recipe: str, out: str | Path | None, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def run_folder(config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed) -> Iterator[Path]:
+def run_folder(
+    config: TrainConfig, out: str | Path | None, resume: bool, distributed: Distributed, name: str = ""
+) -> Iterator[Path]:
     """Make the folder of a run for the length of a block; it goes again if nothing was written into it.
 
     Parameters
@@ -223,6 +225,8 @@ def run_folder(config: TrainConfig, out: str | Path | None, resume: bool, distri
         Whether it may hold an interrupted run.
     distributed : Distributed
         The first of these processes makes it.
+    name : str
+        Stands for the recipe in the folder's name.
 
     Yields
     ------
@@ -233,7 +237,7 @@ def run_folder(config: TrainConfig, out: str | Path | None, resume: bool, distri
     MelvisionError
         When it holds something and `resume` is false.
     """
-    folder = distributed.once(lambda: _make_run_folder(config.recipe, out, resume))
+    folder = distributed.once(lambda: _make_run_folder(name or config.recipe, out, resume))
     try:
         yield folder
     finally:
@@ -331,8 +335,8 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     state = distributed.once(lambda: read_state(out, about, context.say) if resume else None)
     if state is None and distributed.is_first:
         atomic.write_json(out / run_files.CONFIG, about)
-        _write_split(out, sets)
-    groups = _groups(config, sets["train"]) if config.soft_labels else None
+        write_split(out, sets)
+    groups = picture_groups_of(config, sets["train"]) if config.soft_labels else None
     history, last = learn(config, spec, sets["train"], sets["dev"], context, state, groups)
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
     distributed.wait()
@@ -348,7 +352,7 @@ def _counts(sets: dict[str, Pictures]) -> str:
     return counts
 
 
-def _groups(config: TrainConfig, train: Pictures) -> list[int]:
+def picture_groups_of(config: TrainConfig, train: Pictures) -> list[int]:
     """The group of each train picture: what the data folder was split by."""
     try:
         tables = read_settings(config.data)["groups"]
@@ -398,7 +402,8 @@ def _finish(
     return scores
 
 
-def _write_split(out: Path, sets: dict[str, Pictures]) -> None:
+def write_split(out: Path, sets: dict[str, Pictures]) -> None:
+    """Write ``split.csv``: which pictures a model was trained and scored on."""
     rows = [
         [split, pictures.classes[label], path]
         for split, pictures in sets.items()

@@ -52,6 +52,15 @@ def read_config(out: str | Path) -> TrainConfig:
         raise MelvisionError(f"{path}: missing or damaged; {out} is no run to resume") from None
 
 
+def read_like(out: str | Path) -> str:
+    """The run whose settings a final model takes, from its run folder; empty for other runs."""
+    try:
+        like = json.loads((Path(out) / run_files.CONFIG).read_text("utf-8")).get("like", "")
+        return os.path.normpath(Path(out) / like) if like else ""
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ""
+
+
 def threads_before(out: Path) -> int | None:
     """The thread count that an interrupted run computed with: its last bits depend on it."""
     try:
