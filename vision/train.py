@@ -30,14 +30,13 @@ def get_parser() -> argparse.ArgumentParser:
     first("--images", metavar="DIR", help="pictures to split first (default: images_original)")
     first("--out", metavar="DIR", help="run folder (default: runs/<recipe>-001 and so on)")
     first("--resume", metavar="DIR", help="continue the interrupted run in DIR with its settings")
-    first(
-        "--final", action="store_true", help="train on train, dev and test together, for the model to use; with --like"
-    )
-    first("--like", metavar="RUN", help="with --final: the run whose settings are taken, and which says how good it is")
     first("--seeds", metavar="0,1,2", help="train once per seed; report the spread and the mean of the models")
     pieces = "when splitting, take song_0 and song_1 for pieces of one track"
     groups["data"].add_argument("--pieces", action="store_true", help=pieces)
     add_flags(groups)
+    final = parser.add_argument_group("the model to use", "once a run is good enough").add_argument
+    final("--final", action="store_true", help="train on train, dev and test together; with --like")
+    final("--like", metavar="RUN", help="with --final: the run whose settings are taken, and which says how good it is")
     return parser
 
 

@@ -304,6 +304,13 @@ class Predictor:
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
+    def expert_probabilities(self, x: PixelStore) -> dict[str, np.ndarray]:
+        """The mean probabilities of each expert alone, uncalibrated, by its name; none of a single one or a file."""
+        if not self.models or len(self.experts) < 2:
+            return {}
+        alone = {name: [predict_proba(model.alone(name), x).numpy() for model in self.models] for name in self.experts}
+        return {name: np.mean(of_models, axis=0) for name, of_models in alone.items()}
+
     def answers(self, x: PixelStore) -> Answers:
         """The models' mean probabilities of pictures, and how far they are from what was trained on."""
         if self._exported or any(model.space is None for model in self.models):

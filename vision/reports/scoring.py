@@ -117,10 +117,17 @@ def score_run(
     predictions = SplitPredictions(pictures.paths, pictures.y.numpy(), predictor.probabilities(pictures.x), tracks)
     y, probabilities, first = predictions.by_track()
     trained_on = _count_trained_on(run, pictures, first, pieces=pieces)
+    scores = predictions.score()
+    alone = predictor.expert_probabilities(pictures.x)
+    if alone:
+        scores["experts"] = {
+            name: {"weight": predictor.experts[name]} | predictions._replace(probabilities=p).score()
+            for name, p in alone.items()
+        }
     return RunScores(
         split=name,
         folder=folder,
-        scores=predictions.score(),
+        scores=scores,
         table=metrics.per_genre(y, probabilities, predictor.classes),
         classes=predictor.classes,
         predictions=predictions,

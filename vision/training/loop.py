@@ -29,7 +29,8 @@ from vision.training.state import write_state
 
 HISTORY = [
     "epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "network_train_loss",
-    "network_train_accuracy", "network_dev_loss", "network_dev_accuracy", "lr", "seconds",
+    "network_train_accuracy", "network_dev_loss", "network_dev_accuracy", "texture_dev_loss", "texture_dev_accuracy",
+    "lr", "seconds",
 ]  # fmt: skip
 
 #: Epochs that are scored, about: each of a short run, and every so many of a long one.
@@ -298,6 +299,7 @@ class Scorer:
             probabilities = self._probabilities(self.network, part)
             row |= self._scores(f"network_{split}", part, probabilities)
         if self.texture is not None:
+            row |= self._scores(f"{TEXTURE}_dev", self.dev, self.texture)
             weight = self.model.experts[TEXTURE]
             probabilities = weight * self.texture + (1 - weight) * probabilities
         return self._scores("dev", self.dev, probabilities) | row

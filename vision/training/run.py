@@ -381,7 +381,7 @@ def _finish(
 
     scores: dict[str, Any] = {split: score(split, p) for split, p in probabilities.items()}
     for split in set(sets) & {"dev", "test"} if len(model.experts) > 1 else ():
-        alone = {name: predict_proba(model.alone(name), sets[split].x).numpy() for name in model.experts}
+        alone = predictor.expert_probabilities(sets[split].x)
         scores[split]["experts"] = {
             name: {"weight": model.experts[name]} | score(split, p) for name, p in alone.items()
         }
