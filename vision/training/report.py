@@ -284,7 +284,8 @@ def _score_rows(scores: dict[str, Any]) -> list[list[Any]]:
             low, high = entry["interval"]
             rest = [f"{entry[name]:.3f}" for name in ("macro_f1", "top3", "calibration_error", "loss")]
             interval, pieces = f"{low:.3f} to {high:.3f}", entry.get("pieces")
-            rest.append(f"{pieces['accuracy']:.3f} of {pieces['n']}" if pieces else NO_SCORE)
+            if any("pieces" in other for other in scores.values() if isinstance(other, dict)):
+                rest.append(f"{pieces['accuracy']:.3f} of {pieces['n']}" if pieces else NO_SCORE)
             rows.append([SPLIT_NAMES.get(split, split), entry["n"], f"{entry['accuracy']:.3f}", interval, *rest])
     return rows
 
