@@ -118,7 +118,7 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
         points = [(row["epoch"], row[name]) for row in history if name in row]
         if points:
             marker = "o" if len(points) < 3 else None
-            axes.plot(*zip(*points, strict=True), style, color=colour, label=label, marker=marker)
+            axes.plot(*zip(*points, strict=True), linestyle=style, color=colour, label=label, marker=marker)
     axes.axvline(kept, color="0.5", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy" if quantity == "accuracy" else "loss (cross entropy)")
