@@ -371,3 +371,20 @@ def test_folders_of_artists(tmp_path, capsys):
     split_folder(images, grouped)
     new = [row.split for row in read_rows(grouped) if row.file == "jazz/Artist 0/04 New.png"]
     assert set(new) == sides["Artist 0"], "the flag is remembered"
+
+
+def test_rows_that_contradict_each_other_are_refused(tmp_path):
+    images = write_tree(tmp_path / "images", 3)
+    split_folder(images, tmp_path / "data")
+    path = tmp_path / "data" / "split.csv"
+    before = path.read_text("utf-8")
+    header, first, *rest = before.splitlines()
+    names = dict(zip(header.split(","), first.split(","), strict=True))
+    other = first.replace(f",{names['split']},", f",{'dev' if names['split'] == 'train' else 'train'},")
+    for wrong in ([other], [first]):
+        path.write_text("\n".join([header, first, *rest, *wrong]) + "\n", "utf-8")
+        with pytest.raises(MelvisionError, match=f"two rows for {names['file']}"):
+            split_folder(images, tmp_path / "data")
+    path.write_text(before.replace(f"{names['file']},{names['genre']},", f"{names['file']},polka,"), "utf-8")
+    with pytest.raises(MelvisionError, match="under the genre polka"):
+        split_folder(images, tmp_path / "data")

@@ -191,7 +191,7 @@ def test_resume_after_a_kill_gives_the_uninterrupted_run(trained, tmp_path, caps
     flags = ["--data", str(trained / "data"), "--epochs", "6", *QUICK, "--texture"]
     assert train.main([*flags, "--out", str(tmp_path / "whole")]) == 0
     call = [sys.executable, "-m", "vision.train", *flags, "--out", str(tmp_path / "cut")]
-    process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(call, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch   2/6"):
             process.send_signal(signal.SIGKILL)
@@ -242,3 +242,26 @@ def test_what_is_no_run(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(MelvisionError, match="missing or damaged"):
         read_config(tmp_path)
+
+
+@pytest.mark.slow
+def test_one_run_folder_for_one_process(data, tmp_path, capsys):
+    """Two trainings into one folder both reported success, and one was lost."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "vision.train", *flags(data, out), "--epochs", "500"]
+    first = subprocess.Popen(
+        command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        while not first.stdout.readline().startswith("epoch   2"):
+            assert first.poll() is None
+        for again in (flags(data, out), ["--resume", str(out)]):
+            assert train.main(again) == 2
+            error = capsys.readouterr().err
+            assert f"in use by process {first.pid} on " in error and error.count("\n") == 1
+    finally:
+        first.kill()
+        first.communicate()
+    assert (out / ".lock").exists() and (out / "last.pt").exists()
+    assert train.main(flags(data, out)) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
-TRAIN, DEV, WHOLE, FIXED = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-."), ("#CC79A7", (0, (6, 2)))
+TRAIN, DEV, WHOLE, FIXED = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-."), ("#CC79A7", ":")
 
 #: The same authors' colours and styles in turn, for any number of curves: the first 28 differ.
 COLOURS, STYLES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("-", "--", "-.", ":")

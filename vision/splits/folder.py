@@ -14,6 +14,7 @@ from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
 from vision.data.csv_files import read_csv
+from vision.data.folder_lock import locked
 from vision.data.genres import similar_genres
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.groups import artist_folders, connected_components, folder_groups, merge_groups, two_genres
@@ -105,9 +106,14 @@ def read_rows(data: str | Path) -> list[Row]:
     if not path.exists():
         return []
     try:
+        lines: dict[str, Row] = {}
         rows = [Row(**row) for row in read_csv(path)]  # type: ignore[arg-type]  # numbers are converted below
         for row in rows:
             row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
+            if lines.setdefault(row.file, row) is not row:
+                raise ValueError(f"two rows for {row.file}: {lines[row.file].split or 'none'}, {row.split or 'none'}")
+            if Path(row.file).parts[:1] != (row.genre,):
+                raise ValueError(f"{row.file} under the genre {row.genre}")
             if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
                 raise ValueError(row.file)
     except (TypeError, ValueError) as error:
@@ -191,12 +197,16 @@ def split_folder(
     MelvisionError
         When there is too little to split, or `data` holds a split that was made in another way.
     """
-    images, data = Path(images), Path(data)
-    given = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups, "pieces": pieces, "folders": folders}
-    given = {name: value for name, value in given.items() if value is not None}
+    how = {"seed": seed, "ratios": ratios, "lists": lists, "groups": groups, "pieces": pieces, "folders": folders}
     if ratios is not None:
-        given["ratios"] = list(ratios)
         _check_ratios(ratios)
+        how["ratios"] = list(ratios)
+    with locked(data, "splitting"):
+        return _split(Path(images), Path(data), {name: value for name, value in how.items() if value is not None})
+
+
+def _split(images: Path, data: Path, given: dict[str, Any]) -> SplitResult:
+    """As `split_folder`, with the arguments that were given, in a folder that no other process writes into."""
     before = {row.file: row for row in read_rows(data)}
     saved = read_settings(data) if before else {}
     settings = {"images": os.path.relpath(images.resolve(), data.resolve())} | DEFAULTS | saved | given

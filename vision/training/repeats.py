@@ -14,6 +14,7 @@ from render import atomic
 from render.cli import note_and_failure_lines
 from render.errors import MelvisionError, ParameterError
 from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.data.folder_lock import locked
 from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
 from vision.models import run_files
@@ -138,34 +139,35 @@ def cross_validate(
     pictures.tracks = number_tracks(pictures, pieces=pieces)
     check_genres(pictures, images)
     how["groups"] = picture_groups(pictures, groups=tables, pieces=pieces)
-    done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
-    for repeat in range(repeats):
-        pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
-        for note in small_genres(pictures, images) if repeat == 0 else ():
-            say(f"note: {note}")
-        for number, numbers in enumerate(pairs, 1):
-            folder = out / f"fold-{repeat + 1}-{number:02}"
-            done.append(folder)
-            # Lines of each epoch would be too many; the bar shows them.
-            context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
-            probabilities = run_fold(config, pictures, numbers, how, context)
-            total[numbers[1]] += probabilities
-            y, tracks = pictures.y[numbers[1]].numpy(), [pictures.tracks[held_out] for held_out in numbers[1]]
-            scores = metrics.score(y, probabilities, tracks)
-            accuracies.append(scores["accuracy"])
-            say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracy_text(scores)}")
-            for note in missing_genres(pictures.classes, {f"fold {number}": y.tolist()}):
+    with locked(out, "cross-validating"):
+        done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
+        for repeat in range(repeats):
+            pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
+            for note in small_genres(pictures, images) if repeat == 0 else ():
                 say(f"note: {note}")
-    accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
-    about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
-    about |= {"groups": [str(path) for path in groups], "versions": versions()}
-    every = select_pictures(pictures, scored.tolist())
-    predictions = SplitPredictions(every.paths, every.y.numpy(), total[scored] / repeats, every.tracks)
-    _report_folds(out, predictions, pictures.classes, accuracy, about)
-    for folder in done:
-        shutil.rmtree(folder)
-    scores = predictions.score()
-    return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
+            for number, numbers in enumerate(pairs, 1):
+                folder = out / f"fold-{repeat + 1}-{number:02}"
+                done.append(folder)
+                # Lines of each epoch would be too many; the bar shows them.
+                context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
+                probabilities = run_fold(config, pictures, numbers, how, context)
+                total[numbers[1]] += probabilities
+                y, tracks = pictures.y[numbers[1]].numpy(), [pictures.tracks[held_out] for held_out in numbers[1]]
+                scores = metrics.score(y, probabilities, tracks)
+                accuracies.append(scores["accuracy"])
+                say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracy_text(scores)}")
+                for note in missing_genres(pictures.classes, {f"fold {number}": y.tolist()}):
+                    say(f"note: {note}")
+        accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
+        about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
+        about |= {"groups": [str(path) for path in groups], "versions": versions()}
+        every = select_pictures(pictures, scored.tolist())
+        predictions = SplitPredictions(every.paths, every.y.numpy(), total[scored] / repeats, every.tracks)
+        _report_folds(out, predictions, pictures.classes, accuracy, about)
+        for folder in done:
+            shutil.rmtree(folder)
+        scores = predictions.score()
+        return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
 
 
 def _no_lines(line: str) -> None:

@@ -18,6 +18,7 @@ from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.dataset import Pictures, list_pictures, read_folder
+from vision.data.folder_lock import locked, require_unlocked
 from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
 from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
@@ -189,6 +190,7 @@ def describe_run(
 def require_new(out: str | Path) -> None:
     """Raise MelvisionError unless a folder is empty or not there: no run may be overwritten."""
     out = Path(out)
+    require_unlocked(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MelvisionError(f"{out}: exists already; choose another folder, or resume the run if it was interrupted")
 
@@ -238,11 +240,9 @@ def run_folder(
         When it holds something and `resume` is false.
     """
     folder = distributed.once(lambda: _make_run_folder(name or config.recipe, out, resume))
-    try:
+    with contextlib.ExitStack() as stack:
+        distributed.once(lambda: stack.enter_context(locked(folder, "training")))
         yield folder
-    finally:
-        if distributed.is_first and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 @dataclass

@@ -1,0 +1,60 @@
+"""One process at a time writes into a folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from render.errors import MelvisionError
+from vision.data.folder_lock import LOCK, locked, require_unlocked
+
+HOLD = "import sys; from vision.data.folder_lock import locked\nwith locked(sys.argv[1], 'training'): print('held', flush=True); sys.stdin.read()"  # noqa: E501
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds a folder, until its stdin is closed or it is killed."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_another_process_is_refused_and_told_who_holds_it(tmp_path, holder):
+    folder = tmp_path / "run"
+    for refused in (lambda: locked(folder, "training").__enter__(), lambda: require_unlocked(folder)):
+        with pytest.raises(MelvisionError) as error:
+            refused()
+        assert f"{folder}: in use by process {holder.pid} on " in str(error.value) and "training" in str(error.value)
+    holder.communicate()
+    with locked(folder, "training"):
+        assert (folder / LOCK).exists()
+    assert not folder.exists(), "nothing was put into it"
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path, holder):
+    folder = tmp_path / "run"
+    holder.kill()
+    holder.wait()
+    assert (folder / LOCK).exists()
+    require_unlocked(folder)
+    assert not folder.exists()
+
+
+def test_it_ends_with_an_exception_and_keeps_what_was_written(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), locked(tmp_path / "run", "training"):
+            (tmp_path / "run" / "a").touch()
+            raise ZeroDivisionError
+    assert os.listdir(tmp_path / "run") == ["a"]
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MelvisionError, match="cannot be written"), locked(tmp_path / "file" / "run", "training"):
+        pass

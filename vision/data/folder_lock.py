@@ -1,0 +1,73 @@
+"""One process at a time writes into a folder."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from render.errors import MelvisionError
+
+#: The system's lock is on the first file; the second says who holds it. Both are hidden from those who list pictures.
+LOCK, OWNER = ".lock", ".lock-owner"
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, doing: str) -> Iterator[None]:
+    """Keep a folder to this process for the length of a block; it is made, and goes again if it stays empty.
+
+    The lock is the operating system's (`filelock`), on this machine and on shared disks that support locks: it ends
+    with its process, however that ends, so none is ever stale.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Data folder or run folder.
+    doing : str
+        What the process does, for the message that others get, such as ``"training"``.
+
+    Raises
+    ------
+    MelvisionError
+        When another process holds it, or it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise MelvisionError(
+            f"{folder}: in use by {_owner(folder)}; wait until it is done, or choose another folder"
+        ) from None
+    except OSError as error:
+        raise MelvisionError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        owner = f"process {os.getpid()} on {socket.gethostname()}, which is {doing} since {since}"
+        (folder / OWNER).write_text(owner, "utf-8")
+        yield
+    finally:
+        for name in (OWNER, LOCK):  # while it is held: afterwards they may be another process's
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # it fails, as it should, where there is anything in it
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return (folder / OWNER).read_text("utf-8", "replace")[:200] or "another process"
+    except OSError:
+        return "another process"
+
+
+def require_unlocked(folder: str | Path) -> None:
+    """Raise MelvisionError where another process holds a folder; what a dead one has left is removed."""
+    if (Path(folder) / LOCK).exists():
+        with locked(folder, "starting"):
+            pass
