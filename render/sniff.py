@@ -12,6 +12,8 @@ CHUNK = 1 << 20
 #: Where to look for the first MPEG frame: tags of the wrong size and zeros may lie before it.
 SEARCHED = 1 << 18
 
+_NO_END = "has no mark of its end: it may have been cut off"
+_VOC_START = b"Creative Voice File\x1a"
 _ASF_START = b"0&\xb2u\x8ef\xcf\x11"
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 #: The first bytes of formats that ffmpeg alone reads, with its names of them.
@@ -91,6 +93,8 @@ def sniff(path: str | Path) -> Content:
                 return Content("eac3" if enhanced else name, only_ffmpeg=True)
         if head[4:8] in _MOV_BOXES:
             return Content("mov", only_ffmpeg=True)
+        if head.startswith(_VOC_START):
+            return Content("voc", note="" if _voc_has_end(file, start, head) else _NO_END)
         name = _SNDFILE_MAGIC.get(head[:4], "")
         if name == "ogg":
             return _look_into_ogg(file, start, size)
@@ -270,6 +274,14 @@ def _skip_tags(file: BinaryIO, size: int) -> int:
     return at if at < size else 0
 
 
+def _voc_has_end(file: BinaryIO, start: int, head: bytes) -> bool:
+    """Whether the blocks of a Creative Voice file, each with its size, lead to the one of type 0 that ends it."""
+    at = start + int.from_bytes(head[20:22], "little")
+    while len(block := _read(file, at, 4)) == 4 and block[0]:
+        at += 4 + int.from_bytes(block[1:], "little")
+    return block[:1] == b"\0"
+
+
 def _look_into_flac(file: BinaryIO, start: int, head: bytes) -> Content:
     n_samples = int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     incomplete = "" if n_samples else "its header has no length"
@@ -287,7 +299,7 @@ def _look_into_ogg(file: BinaryIO, start: int, size: int) -> Content:
     page = tail[max(0, tail.rfind(b"OggS\x00")) :]
     whole = len(page) > 27 and 27 + page[26] + sum(page[27 : 27 + page[26]]) <= len(page)
     ended = whole and page[5] & 4
-    return Content("ogg", note="" if ended else "has no mark of its end: it may have been cut off")
+    return Content("ogg", note="" if ended else _NO_END)
 
 
 def _look_into_wav(file: BinaryIO, size: int) -> Content:

@@ -114,7 +114,8 @@ def _watch(args):
     path = args.csv or folder / "predictions.csv"
     table = watch.PredictionTable(path, folder, predictor.classes)
     print(f"watching {folder}; predictions are written to {path}; Ctrl-C ends", file=sys.stderr, flush=True)
-    for prediction in watch.watch(predictor, folder, table):
+    unreadable = {"on_problem": lambda line: print_notes_and_failures(failures=[line])}
+    for prediction in watch.watch(predictor, folder, table, **unreadable):
         print_notes_and_failures(*output.notes_and_failures(prediction))
         if args.json:
             print(json.dumps(output.prediction_dict(prediction)), flush=True)

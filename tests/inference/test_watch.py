@@ -158,3 +158,31 @@ def test_a_file_that_changes_while_it_is_read_is_left_for_later(tmp_path):
     assert next(watch.watch(slow, tmp_path, table, pause=0.01)).path == path
     assert slow.n == 2
     assert [row["bytes"] for row in rows_of(tmp_path / "t.csv")] == ["2"]
+
+
+def test_a_folder_that_cannot_be_read_is_named_once(tmp_path, monkeypatch):
+    """As root every folder can be read, so the listing itself fails here."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    real, lines = os.scandir, []
+
+    def scandir(path):
+        if Path(os.fspath(path)).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    class Table:
+        def has(self, path, state):
+            return False
+
+        def add(self, prediction, state):
+            pass
+
+    class Model:
+        def predict(self, path):
+            return Prediction(path, error="is no picture")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = watch.watch(Model(), tmp_path, Table(), pause=0.01, on_problem=lines.append)
+    assert [next(found).path.name for _ in range(2)] == ["a.png", "a.png"]
+    assert len(lines) == 1 and "closed" in lines[0] and "Permission denied" in lines[0]

@@ -38,3 +38,7 @@ def test_pictures_in_the_training_set_are_not_judged(tmp_path, capsys):
     (finding,) = [finding for finding in report.findings if finding.kind == "unjudged"]
     assert finding.message.startswith("3 of 25 pictures were not judged by it: 3 are in the training set")
     assert not finding.attention
+
+
+def test_names_match_in_any_unicode_form():
+    assert file_key("Forro\u0301/a\u0301.png") == file_key("x/Forr\u00f3/\u00e1.png") == ("Forr\u00f3", "\u00e1.png")

@@ -431,3 +431,21 @@ def test_blocks_of_any_size_are_the_same_sound(tmp_path, monkeypatch):
     whole = read(path)[0]
     monkeypatch.setattr(audio, "BLOCK_SAMPLES", 1000)
     np.testing.assert_array_equal(read(path)[0], whole)
+
+
+@pytest.mark.parametrize("blocks", [4096, 1 << 23])
+def test_a_voc_file_that_was_cut_is_named(tmp_path, blocks):
+    """ffmpeg writes blocks of 4 KiB, libsndfile one; neither program says that the end is missing."""
+    y = np.random.default_rng(0).integers(-9999, 9999, 22050 * 2, np.int16).tobytes()
+    start = b"Creative Voice File\x1a\x1a\x00\x0a\x01\x29\x11"
+    content = start + b"\x09" + (12 + min(blocks, len(y))).to_bytes(3, "little")
+    content += (22050).to_bytes(4, "little") + b"\x10\x01\x04\x00\x00\x00\x00\x00" + y[:blocks]
+    for at in range(blocks, len(y), blocks):
+        content += b"\x02" + len(y[at : at + blocks]).to_bytes(3, "little") + y[at : at + blocks]
+    path = tmp_path / "a.voc"
+    cut = "has no mark of its end: it may have been cut off"
+    for data, note in ((content + b"\0", ""), (content[: len(content) // 2], cut), (content, cut)):
+        path.write_bytes(data)
+        assert sniff(path).note == note
+    path.write_bytes(content + b"\0")
+    assert sum(len(y) for y in decode(path, sr=22050)) == pytest.approx(2 * 22050, abs=100)

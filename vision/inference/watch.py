@@ -3,11 +3,12 @@
 import csv
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from render.cli import one_line
 from render.errors import MelvisionError
+from render.passed_over import PassedOver
 from vision.data.folders import walk
 from vision.inference.output import cells
 from vision.inference.predictor import Prediction, Predictor
@@ -90,7 +91,7 @@ def file_state(path: Path) -> FileState:
     return status.st_size, status.st_mtime_ns
 
 
-def list_files(folder: Path) -> dict[Path, FileState]:
+def list_files(folder: Path, passed: PassedOver | None = None) -> dict[Path, FileState]:
     """List the pictures and recordings in a folder, at any depth.
 
     Parameters
@@ -98,6 +99,8 @@ def list_files(folder: Path) -> dict[Path, FileState]:
     folder : Path
         Hidden files and those of unknown endings (``.part``, ``.crdownload``) are skipped, and empty ones: browsers
         create such a file where a download will be.
+    passed : PassedOver, optional
+        Takes the folders that could not be read.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def list_files(folder: Path) -> dict[Path, FileState]:
         raise MelvisionError(f"{folder}: there is no such folder; expected one to watch")
     states = {}
     try:
-        for path in walk(folder):
+        for path in walk(folder, passed=passed):
             try:
                 state = file_state(path)
             except OSError:  # deleted since it was listed, or a broken link
@@ -125,7 +128,14 @@ def list_files(folder: Path) -> dict[Path, FileState]:
     return states
 
 
-def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: float = PAUSE) -> Iterator[Prediction]:
+def watch(
+    predictor: Predictor,
+    folder: Path,
+    table: PredictionTable,
+    *,
+    pause: float = PAUSE,
+    on_problem: Callable[[str], None] | None = None,
+) -> Iterator[Prediction]:
     """Predict each file that is in a folder or is put into it, once. Does not end.
 
     A file that is replaced under its name is predicted again. One that cannot be used is reported once.
@@ -140,6 +150,8 @@ def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: 
         Each prediction is added to it before it is yielded.
     pause : float, in seconds
         Between two listings.
+    on_problem : callable, optional
+        Takes a line for each folder that cannot be read, once.
 
     Yields
     ------
@@ -147,8 +159,14 @@ def watch(predictor: Predictor, folder: Path, table: PredictionTable, *, pause: 
         In the order in which files are complete.
     """
     before: dict[Path, FileState] = {}
+    reported: set[str] = set()
     while True:
-        states = list_files(folder)
+        passed = PassedOver()
+        states = list_files(folder, passed)
+        for line in passed.failures():
+            if on_problem and line not in reported:
+                on_problem(line)
+            reported.add(line)
         ready = [path for path, state in states.items() if before.get(path) == state and not table.has(path, state)]
         before = states
         for path in ready:

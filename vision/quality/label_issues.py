@@ -1,6 +1,7 @@
 """Doubtful labels, by confident learning (Northcutt, Jiang and Chuang, 2021) on held-out probabilities."""
 
 import csv
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,12 @@ def find_label_issues(y: np.ndarray, probabilities: np.ndarray) -> tuple[list[in
 
 
 def file_key(path: str | Path) -> tuple[str, str]:
-    """Return the genre folder and the name of a picture, by which it is recognised wherever its folder is now."""
-    return Path(path).parent.name, Path(path).name
+    """Return the genre folder and the name of a picture, by which it is recognised wherever its folder is now.
+
+    Both are in composed Unicode form: one system may have decomposed them.
+    """
+    genre, name = (unicodedata.normalize("NFC", part) for part in (Path(path).parent.name, Path(path).name))
+    return genre, name
 
 
 def read_predictions(path: str | Path) -> tuple[list[str], dict[tuple[str, str], np.ndarray], set[tuple[str, str]]]:
