@@ -12,6 +12,9 @@ CHUNK = 1 << 20
 #: Where to look for the first MPEG frame: tags of the wrong size and zeros may lie before it.
 SEARCHED = 1 << 18
 
+_DAMAGED = "is damaged: something else lies between its MPEG frames, so parts may be missing"
+#: What may stand between joined MP3s.
+_TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBE")
 _NO_END = "has no mark of its end: it may have been cut off"
 _VOC_START = b"Creative Voice File\x1a"
 _ASF_START = b"0&\xb2u\x8ef\xcf\x11"
@@ -399,7 +402,8 @@ def _look_into_mpeg(file: BinaryIO, start: int, size: int, name: str) -> Content
     n_declared = _declared_frames(data[at : at + _frame_size(data, at)])
     if not n_declared:
         # libsndfile takes the first frame's bit rate for all and reads no further than that; it knows no VBRI header.
-        return Content(name, incomplete="its MPEG audio has no header that tells the length")
+        note = "" if _is_one_run(file, start + at, size) else _DAMAGED
+        return Content(name, incomplete="its MPEG audio has no header that tells the length", note=note)
     n_frames, end, changes = _walk_frames(file, start + at, size)
     if changes:
         return Content(name, incomplete="its MPEG audio changes sampling rate or channels on the way")
@@ -408,6 +412,14 @@ def _look_into_mpeg(file: BinaryIO, start: int, size: int, name: str) -> Content
     if not several and n_frames >= n_declared - 2 and size - end > 4096:
         several = any(_find_frame(chunk) is not None for _, chunk in _chunks(file, end, 1 << 13))
     return Content(name, incomplete="it holds more MPEG audio than its header tells" if several else "")
+
+
+def _is_one_run(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether MPEG frames follow each other up to the end, to a tag, or to what is no MPEG audio up to the end."""
+    _, end, changes = _walk_frames(file, start, size)
+    if changes or size - end <= 4096 or _read(file, end, 8).startswith(_TAGS):
+        return True
+    return not any(_find_frame(chunk) is not None for _, chunk in _chunks(file, end + 1, 1 << 13))
 
 
 def _walk_frames(file: BinaryIO, start: int, size: int) -> tuple[int, int, bool]:

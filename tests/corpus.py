@@ -79,6 +79,9 @@ def sounds(folder):
     yield Case("two Ogg files joined", "jazz/chained.ogg", 2 * SECONDS), ogg + ogg
     yield Case("FLAC from a pipe", "jazz/piped.flac"), code("-f", "flac", ending="", to_pipe=True)
     yield Case("FLAC in Ogg", "jazz/flac.oga"), code("-c:a", "flac", "-f", "ogg", ending=".oga")
+    hole = slice(len(mp3) // 2, len(mp3) // 2 + 5000)
+    yield Case("such an MP3 with a hole of zeros", "jazz/hole.mp3", SECONDS - 0.6, "is damaged"), _with_zeros(mp3, hole)
+    yield Case("VOC cut in half", "jazz/sliced.voc", SECONDS / 2, "cut off"), _half(code(ending=".voc"))
     yield Case("M4A cut in half", "jazz/cut.m4a", None, "truncated"), m4a[: len(m4a) // 2]
     yield Case("WAV cut in half", "jazz/half.wav", None, "truncated"), wav(y)[: len(y)]
     yield Case("MP3 named .m4a", "jazz/an mp3.m4a"), mp3
@@ -104,6 +107,14 @@ def sounds(folder):
     yield Case("one of the same name of another artist", "jazz/Artist B/01 Track.wav"), wav(y[::-1])
     yield Case("a name with terminal escapes", "jazz/\x1b[31mred.wav"), wav(y)
     yield Case("a name in decomposed Unicode", "jazz/Forro\u0301.wav"), wav(y)
+
+
+def _half(data):
+    return data[: len(data) // 2]
+
+
+def _with_zeros(data, where):
+    return data[: where.start] + bytes(where.stop - where.start) + data[where.stop :]
 
 
 def pictures(folder, magick=None, pngquant=None):

@@ -23,6 +23,7 @@ from PIL import Image, PngImagePlugin
 
 from render import png
 from render.spectrogram import Settings
+from tests import corpus
 from tests.conftest import spectrogram_of, write_picture
 
 pytest.importorskip("fastapi", reason='needs the extra: pip install -e ".[web]"')
@@ -331,6 +332,22 @@ def test_without_ffmpeg_that_is_told(client, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ".webm" not in client.get("/health").json()["reads"]["sounds"]
     assert "lacks ffmpeg" in post(client, ("a.webm", b"x")).json()[0]["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_every_kind_of_file_gets_the_answer_of_predict(client, predictor, tmp_path):
+    """The corpus of what disks hold: a right answer or one line, never a fault of ours."""
+    cases = corpus.make(tmp_path / "corpus")
+    paths = [tmp_path / "corpus" / "genres" / case.path for case in cases]
+    paths += [path for _, path, _ in corpus.pictures(tmp_path / "pictures" / "jazz")]
+    for path in paths:
+        response = post(client, (path.name, path.read_bytes()))
+        assert response.status_code == 200, path.name
+        (answer,), expected = response.json(), predictor.predict(path)
+        assert "fault in melvision" not in answer.get("error", ""), path.name
+        assert answer.get("predicted") == expected.genre, path.name
+        assert bool(answer.get("error")) == bool(expected.error), path.name
 
 
 @pytest.fixture(scope="module")
