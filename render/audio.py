@@ -419,7 +419,7 @@ class _Mixer:
         if block.shape[1] == 1:
             return block[:, 0]
         y = block.mean(axis=1)
-        self._power = self._power + np.einsum("ij,ij->j", block, block)
+        self._power = self._power + np.array([float(channel @ channel) for channel in block.T])
         self._mixed += float(y @ y)
         self._n += len(y)
         power = self._power
