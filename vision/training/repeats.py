@@ -252,7 +252,8 @@ def _report_folds(
     folds += f", groups of {named}" if named else ", duplicates kept together"
     lines = [summary_line(f"Accuracy over {folds}", accuracy)]
     lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
-    headline = f"{accuracy['mean']:.1%} of tracks right over {folds} (standard deviation {accuracy['std']:.1%})"
+    headline = f"{accuracy['mean']:.1%} of tracks right over {folds} (standard deviation {accuracy['std']:.1%}). "
+    headline += f"All folds together: {tracks_right(predictions.score(), 'held-out')}"
     result = PooledResult(
         title=f"held-out tracks of {folds}", headline=headline, lines=lines, predictions=predictions,
         classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
