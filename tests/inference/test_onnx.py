@@ -94,9 +94,13 @@ def agrees(network, model, x):
         pixels = windows_of(x, n)
         with torch.inference_mode():
             expected = model(to_pixels(pixels, "cpu")).softmax(dim=1).numpy()
-        result = network(pixels.numpy())
+        result, *distance = network.run(pixels.numpy())
         assert result.dtype == np.float32 and result.shape == (n, 3)
         assert np.abs(result - expected).max() < 2e-5
+        if model.space is not None:
+            with torch.inference_mode():
+                far = model.with_distance(to_pixels(pixels, "cpu"))[1].numpy()
+            assert distance[0] == pytest.approx(far, rel=1e-3)
     assert expected.std(axis=0).max() > 0.01, "it tells pictures apart"
 
 
@@ -137,7 +141,8 @@ def test_real_pictures(tmp_path):
 def test_what_other_programs_read(file, trained):
     """Inputs and outputs of the graph, dynamic batches, class names and the spec."""
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (pixels,), (probabilities,) = session.get_inputs(), session.get_outputs()
+    (pixels,), (probabilities, distance) = session.get_inputs(), session.get_outputs()
+    assert (distance.name, distance.shape) == ("distance", ["batch"])
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["batch", 1, 32, 32])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["batch", 3])
     metadata = session.get_modelmeta().custom_metadata_map
@@ -146,7 +151,7 @@ def test_what_other_programs_read(file, trained):
     assert json.loads(metadata["spec"])["input"] == spec.input.to_dict()
     assert metadata["precision"] == "fp32" and metadata["models"] == "1" and metadata["melvision"]
     for n in (1, 2, 65):
-        (result,) = session.run(None, {"pixels": np.zeros((n, 1, 32, 32), np.uint8)})
+        result, distance = session.run(None, {"pixels": np.zeros((n, 1, 32, 32), np.uint8)})
         assert np.allclose(result.sum(axis=1), 1, atol=1e-5)
 
 
@@ -161,7 +166,8 @@ def test_it_is_plain_onnx_that_older_runtimes_read(file):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_change_nothing(file, threads):
     x = exported.trial_pictures(exported.load(file).spec)
-    assert np.abs(exported.load(file, threads)(x) - exported.load(file)(x)).max() < 1e-6
+    for one, other in zip(exported.load(file, threads).run(x), exported.load(file).run(x), strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-6)
 
 
 def test_predict_gives_the_same_for_both(file, trained, capsys):

@@ -1,8 +1,9 @@
 """Models as ONNX files: pixels to probabilities, with metadata that says how pictures are to be prepared.
 
 The file is one graph for any ONNX runtime: ``pixels``, uint8 (batch, channels, size, size), to ``probabilities``,
-float32 (batch, classes). Normalisation, the texture SVM and the mean over several models are part of it. What comes
-before (cutting margins, colours to levels, windows) is described in the metadata, see `metadata_of`, and done by
+float32 (batch, classes), and ``distance``, float32 (batch), from the train windows, where the models know it (see
+`vision.models.texture_space`). Normalisation, the texture SVM and the mean over several models are part of it. What
+comes before (cutting margins, colours to levels, windows) is described in the metadata, see `metadata_of`, and done by
 `vision.data.preprocess.Preprocessor`.
 """
 
@@ -37,6 +38,9 @@ TOLERANCE = 1e-4
 
 #: Bytes of weights that fit into a protocol buffer, which is limited to 2 GiB.
 MAX_BYTES = 2_000_000_000
+
+#: What the graph computes; files of earlier formats have the first only.
+OUTPUTS = ("probabilities", "distance")
 
 #: Precision of the exported graph.
 PRECISION = "fp32"
@@ -84,16 +88,23 @@ def metadata_of(spec: ModelSpec, n_models: int) -> dict[str, str]:
 
 
 class _MeanOfModels(torch.nn.Module):
-    """Stored pixels, uint8 (B, C, H, W), to the mean probabilities of the models."""
+    """Stored pixels, uint8 (B, C, H, W), to the mean probabilities of the models, and their mean distance."""
 
     def __init__(self, models):
         super().__init__()
         self.models = torch.nn.ModuleList(models)
+        self.outputs = OUTPUTS if all(model.space is not None for model in models) else OUTPUTS[:1]
 
     def forward(self, pixels):
         x = pixels.float() / 255
-        probabilities = [model(x).float().softmax(dim=1) for model in self.models]
-        return probabilities[0] if len(probabilities) == 1 else torch.stack(probabilities).mean(dim=0)
+        if len(self.outputs) == 1:
+            return _mean([model(x).float().softmax(dim=1) for model in self.models])
+        logits, distances = zip(*(model.with_distance(x) for model in self.models), strict=True)
+        return _mean([of_model.float().softmax(dim=1) for of_model in logits]), _mean(distances)
+
+
+def _mean(values):
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(dim=0)
 
 
 def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -> float:
@@ -129,7 +140,7 @@ def save(path: str | Path, models: Sequence[torch.nn.Module], spec: ModelSpec) -
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 mean_of_models, (pixels,), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-                input_names=["pixels"], output_names=["probabilities"],
+                input_names=["pixels"], output_names=list(mean_of_models.outputs),
                 dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
             )  # fmt: skip
     except (torch.onnx.OnnxExporterError, ImportError) as error:
@@ -187,8 +198,13 @@ def trial_pictures(spec: ModelSpec) -> np.ndarray:
 def _difference(network, mean_of_models, x):
     differences = []
     for part in (x[:1], x[:2], x):  # batches of one are a case of their own
-        expected = mean_of_models(torch.from_numpy(part)).numpy()
-        differences.append(np.abs(network(part).astype(np.float64) - expected).max())
+        expected = mean_of_models(torch.from_numpy(part))
+        p, *distance = network.run(part)
+        right, *right_distance = expected if isinstance(expected, tuple) else (expected,)
+        differences.append(np.abs(p - right.numpy().astype(np.float64)).max())
+        for found, wanted in zip(distance, right_distance, strict=True):
+            # Roots of differences of large numbers: a tenth of the digits.
+            differences.append((np.abs(found - wanted.numpy()) / np.maximum(1, wanted.numpy())).max() / 10)
     return float(np.max(differences))  # NaN stays NaN
 
 
@@ -205,9 +221,10 @@ class OnnxModel:
 
     def __init__(self, session: "onnxruntime.InferenceSession", spec: ModelSpec, n_models: int, path: str | Path):
         self._session, self.spec, self.n_models, self._path = session, spec, n_models, path
+        self.has_distance = len(session.get_outputs()) > 1
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Compute the probabilities of windows.
+    def run(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Compute the outputs for windows: their probabilities, and their distances where it has them.
 
         Parameters
         ----------
@@ -216,7 +233,8 @@ class OnnxModel:
 
         Returns
         -------
-        probabilities : np.ndarray, shape (n, n_classes), float32
+        outputs : list of np.ndarray, float32
+            Shape (n, n_classes), and (n,).
 
         Raises
         ------
@@ -224,22 +242,23 @@ class OnnxModel:
             When ONNX Runtime cannot compute them.
         """
         try:
-            (probabilities,) = self._session.run(["probabilities"], {"pixels": pixels})
+            outputs = self._session.run(list(OUTPUTS[: 1 + self.has_distance]), {"pixels": pixels})
         except Exception as error:  # ONNX Runtime raises many kinds, depending on what is wrong with the file
             raise MelvisionError(f"{self._path}: ONNX Runtime cannot compute it ({_first_line(error)})") from None
-        if probabilities.shape != (len(pixels), len(self.spec.classes)):
+        if outputs[0].shape != (len(pixels), len(self.spec.classes)) or outputs[-1].shape[:1] != (len(pixels),):
             raise MelvisionError(
-                f"{self._path}: gives shape {probabilities.shape}; expected a row of genres for each picture"
+                f"{self._path}: gives shape {outputs[0].shape}; expected a row of genres for each picture"
             )
-        return probabilities
+        return outputs
 
     def predict_windows(
-        self, x: PixelStore, windows: Sequence[tuple[int, int]]
+        self, x: PixelStore, windows: Sequence[tuple[int, int]], *, distances: bool = False
     ) -> Iterator[tuple[Sequence[tuple[int, int]], torch.Tensor]]:
         """Yield batches of windows and their probabilities; see `vision.inference.windows.predict_windows`."""
         for first in range(0, len(windows), EVAL_BATCH):
             part = windows[first : first + EVAL_BATCH]
-            yield part, torch.from_numpy(self(x.cut(*zip(*part, strict=True)).numpy()))
+            p, *columns = self.run(x.cut(*zip(*part, strict=True)).numpy())
+            yield part, torch.from_numpy(np.column_stack([p, *columns]) if distances else p)
 
 
 def load(path: str | Path, threads: int | None = None) -> OnnxModel:
@@ -276,8 +295,9 @@ def _open(content, path, threads=None):
     session = _create_session(content, path, threads)
     inputs = [(value.name, value.type, value.shape[1:]) for value in session.get_inputs()]
     outputs = [(value.name, value.type) for value in session.get_outputs()]
+    expected = [(name, "tensor(float)") for name in OUTPUTS]
     shape = [spec.input.channels, spec.input.size, spec.input.size]
-    if inputs != [("pixels", "tensor(uint8)", shape)] or outputs != [("probabilities", "tensor(float)")]:
+    if inputs != [("pixels", "tensor(uint8)", shape)] or outputs not in (expected, expected[:1]):
         raise MelvisionError(f"{path}: its graph does not fit its spec; export again")
     return OnnxModel(session, spec, n_models, path)
 

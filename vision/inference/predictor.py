@@ -313,9 +313,13 @@ class Predictor:
 
     def answers(self, x: PixelStore) -> Answers:
         """The models' mean probabilities of pictures, and how far they are from what was trained on."""
-        if self._exported or any(model.space is None for model in self.models):
+        exported = self._exported
+        if not (exported.has_distance if exported else all(model.space is not None for model in self.models)):
             return Answers(self.probabilities(x), None)
-        columns = np.mean([predict_proba(model, x, distances=True).numpy() for model in self.models], axis=0)
+        if exported:
+            columns = x.mean_over_windows(lambda windows: exported.predict_windows(x, windows, distances=True)).numpy()
+        else:
+            columns = np.mean([predict_proba(model, x, distances=True).numpy() for model in self.models], axis=0)
         return Answers(columns[:, :-1], columns[:, -1]) if len(x) else Answers(columns, None)
 
     def is_unlike(self, answers: Answers) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
 from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.inference.device import autocast
-from vision.models.classifier import GenreClassifier
+
+if TYPE_CHECKING:  # an exported file needs no networks of PyTorch's
+    from vision.models.classifier import GenreClassifier
 
 
 @torch.inference_mode()
@@ -84,11 +87,6 @@ def predict_windows(
         part = windows[first : first + EVAL_BATCH]
         pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
         with autocast(device, precision):
-            logits, *columns = _with_distance(model, pixels) if distances else (model(pixels),)
+            logits, *columns = cast("GenreClassifier", model).with_distance(pixels) if distances else (model(pixels),)
         probabilities = [logits.float().softmax(dim=1), *(column.float()[:, None] for column in columns)]
         yield part, torch.cat(probabilities, dim=1).cpu()
-
-
-def _with_distance(model: nn.Module, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    assert isinstance(model, GenreClassifier)
-    return model.with_distance(pixels)
