@@ -1,11 +1,10 @@
 """Score a trained model on a folder of pictures."""
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from render.errors import MelvisionError
 from vision.data.dataset import Pictures, list_pictures, read_folder
@@ -116,7 +115,7 @@ def score_run(
     tracks = number_tracks(pictures, pieces=pieces)
     predictions = SplitPredictions(pictures.paths, pictures.y.numpy(), predictor.probabilities(pictures.x), tracks)
     y, probabilities, first = predictions.by_track()
-    trained_on = _count_trained_on(run, pictures, first, pieces=pieces)
+    trained_on = count_trained_on(run, pictures, first.tolist(), pieces=pieces)
     scores = predictions.score()
     alone = predictor.expert_probabilities(pictures.x)
     if alone:
@@ -157,8 +156,8 @@ def _pick_folder(run: str | Path, data: str | Path | None, split: str | None) ->
     return folders[split], split
 
 
-def _count_trained_on(run: str | Path, pictures: Pictures, first: np.ndarray, *, pieces: bool) -> int | None:
-    """How many of the tracks, each given by its first picture, are in the training set; None where no file says."""
+def count_trained_on(run: str | Path, pictures: Pictures, first: Sequence[int], *, pieces: bool) -> int | None:
+    """Return how many tracks, each given by its first picture, a run was trained on; None where no file says."""
     try:
         train = run_files.trained_tracks(run, pieces=pieces)
     except MelvisionError:

@@ -73,6 +73,7 @@ class TrainConfig:
         quick="vgg_small", classic="vgg_dense", first=True,
     )  # fmt: skip
     weights: str = setting("", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)")
+    init: str = setting("", "model", "run folder whose network the training begins with, also one of other genres")
     experts: str = setting(
         "network:0.6,texture:0.4", "model", "whose probabilities are averaged, and their weights: network (or the "
         "model's name), trained by epochs, and texture, support vector machines fitted once; network alone, or texture "

@@ -19,6 +19,7 @@ from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
 from vision.models.classifier import TEXTURE, GenreClassifier
+from vision.models.initial import take_weights
 from vision.models.spec import ModelSpec
 from vision.models.svm import fit_texture, out_of_fold
 from vision.reports import metrics
@@ -165,6 +166,8 @@ def learn(
         history = state["history"]
         context.say(f"resumed after epoch {len(history)} of {config.epochs}")
     else:
+        if config.init:
+            context.say(take_weights(model, spec, config.init))
         fit_texture(model, train.x, train.y, class_weight)
     n_steps = len(batches(torch.arange(len(train.y)), config.batch_size, distributed.world))
     optimisation = Optimisation(

@@ -19,6 +19,7 @@ from vision.data.preprocess import Preprocessor
 from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
+from vision.reports.scoring import count_trained_on
 from vision.reports.tables import (
     SplitPredictions,
     accuracy_text,
@@ -138,6 +139,8 @@ def cross_validate(
             say(f"note: {note}")
     pictures.tracks = number_tracks(pictures, pieces=pieces)
     check_genres(pictures, images)
+    if config.init and (n := count_trained_on(config.init, pictures, sorted(set(pictures.tracks)), pieces=pieces)):
+        raise MelvisionError(f"{config.init}: was trained on {n} of the tracks that folds score; choose another run")
     how["groups"] = picture_groups(pictures, groups=tables, pieces=pieces)
     with locked(out, "cross-validating"):
         done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))

@@ -25,9 +25,11 @@ from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
 from vision.models.classifier import TEXTURE, create_model
+from vision.models.initial import read_initial
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
+from vision.reports.scoring import count_trained_on
 from vision.splits.folder import named_pieces, read_settings
 from vision.splits.folds import picture_groups
 from vision.splits.leaks import train_splits
@@ -115,6 +117,8 @@ def check_model(config: TrainConfig) -> None:
 
     It is called before pictures are read, which may take long.
     """
+    if config.init:
+        read_initial(config.init, config.model)
     if config.model in config.expert_weights:
         create_model(
             2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout, texture=0
@@ -321,6 +325,7 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     notes = [note for pictures in sets.values() for note in pictures.notes]
     scored = {split: pictures.y.tolist() for split, pictures in sets.items() if split != "train"}
     notes += missing_genres(sets["train"].classes, scored)
+    notes += _seen_by_initial(config, sets)
     notes += small_genres(sets["train"], train_splits(config.data)["train"])
     problems = [problem for pictures in sets.values() for problem in pictures.problems]
     for line in note_and_failure_lines(notes, problems):
@@ -341,6 +346,21 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     scores = _finish(out, hardware.device, sets, history, last) if distributed.is_first else None
     distributed.wait()
     return TrainResult(out, scores, history, problems, notes)
+
+
+def _seen_by_initial(config: TrainConfig, sets: dict[str, Pictures]) -> list[str]:
+    """A line for each split that is scored and holds tracks that the run of ``--init`` was trained on."""
+    notes = []
+    for split in ("dev", "test") if config.init else ():
+        if split in sets:
+            first, pieces = sorted(set(sets[split].tracks)), named_pieces(config.data)
+            n = count_trained_on(config.init, sets[split], first, pieces=pieces)
+            if n is None:
+                notes.append(f"{config.init}: does not say what it was trained on; it may have been {split} tracks")
+            elif n:
+                seen = f"{config.init} was trained on {n} of the {len(first)} {split} tracks"
+                notes.append(f"LEAK: {seen}, so their score is too high")
+    return notes
 
 
 def _counts(sets: dict[str, Pictures]) -> str:
