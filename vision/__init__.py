@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors
     from vision.reports.scoring import score_run as score_run
     from vision.splits.folder import split_folder as split_folder
     from vision.training.config import TrainConfig as TrainConfig
+    from vision.training.final import fit_final as fit_final
     from vision.training.repeats import cross_validate as cross_validate
     from vision.training.run import fit as fit
 
@@ -31,6 +32,7 @@ _PUBLIC = {
     "Prediction": "vision.inference.predictor",
     "TrainConfig": "vision.training.config",
     "fit": "vision.training.run",
+    "fit_final": "vision.training.final",
     "score_run": "vision.reports.scoring",
     "compare_runs": "vision.reports.comparison",
     "cross_validate": "vision.training.repeats",
