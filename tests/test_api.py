@@ -217,7 +217,8 @@ def test_score_run_gives_the_runs_own_scores(trained, result, tmp_path):
     scored = score_run(result.run, device="cpu")
     assert scored.split == "test" and scored.folder == trained / "data" / "test"
     assert scored.scores == result.scores["test"] and scored.accuracy == result.scores["test"]["accuracy"]
-    assert scored.trained_on == 0 and scored.notes == scored.problems == []
+    assert scored.trained_on == 0 and scored.problems == []
+    assert len(scored.notes) == 1 and "too few to tell" in scored.notes[0]
     assert set(scored.table) >= {*scored.classes, "macro avg"}
     paths, y, probabilities, _ = scored.predictions
     assert len(paths) == len(y) == len(probabilities) == scored.scores["n"]

@@ -13,7 +13,7 @@ from vision.models import run_files
 from vision.reports import metrics
 from vision.reports.tables import SplitPredictions
 from vision.splits.folder import named_pieces
-from vision.splits.keys import picture_key
+from vision.splits.keys import picture_key, possible_pieces
 from vision.splits.leaks import find_splits
 from vision.splits.tracks import missing_genres, number_tracks
 
@@ -123,6 +123,13 @@ def score_run(
             name: {"weight": predictor.experts[name]} | predictions._replace(probabilities=p).score()
             for name, p in alone.items()
         }
+    notes = pictures.notes + missing_genres(pictures.classes, {name: y.tolist()})
+    if not pieces:
+        named = zip(pictures.y.tolist(), pictures.paths, strict=True)
+        notes += possible_pieces(folder, [(pictures.classes[label], path) for label, path in named])
+    notes += _notes_on_training(run, trained_on, len(y))
+    if len(y) < metrics.FEW_TRACKS:
+        notes.append(f"{folder}: {len(y)} tracks are too few to tell how good the model is")
     return RunScores(
         split=name,
         folder=folder,
@@ -132,11 +139,7 @@ def score_run(
         predictions=predictions,
         trained_on=trained_on,
         chosen_on=name == "dev" and not data,
-        notes=[
-            *pictures.notes,
-            *missing_genres(pictures.classes, {name: y.tolist()}),
-            *_notes_on_training(run, trained_on, len(y)),
-        ],
+        notes=notes,
         problems=pictures.problems,
     )
 
