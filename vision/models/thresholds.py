@@ -54,7 +54,7 @@ class Thresholds:
         return cls(float(values["unsure_below"]), limit, **pairs)  # type: ignore[arg-type]  # of two numbers each
 
     def novelty(self, distance: ArrayLike, p: ArrayLike) -> np.ndarray:
-        """How unlike the training music tracks are, in standard deviations of dev tracks, summed over both signs of it.
+        """How unlike the training music tracks are: how far, plus how undecided, in standard deviations of dev tracks.
 
         Parameters
         ----------
