@@ -165,8 +165,8 @@ def test_shuffled_labels_are_learned_by_heart_but_say_nothing_of_dev(tmp_path):
 @pytest.mark.slow
 def test_the_texture_svm_is_evaluated_as_often_for_any_number_of_epochs(data, tmp_path, monkeypatch):
     """Its dev probabilities are computed once. And the command keeps freed memory from the start."""
-    evaluated, kept, real = [], [], TextureSVM.forward
-    monkeypatch.setattr(TextureSVM, "forward", lambda self, x: evaluated.append(len(x)) or real(self, x))
+    evaluated, kept, real = [], [], TextureSVM.classify
+    monkeypatch.setattr(TextureSVM, "classify", lambda self, x: evaluated.append(len(x)) or real(self, x))
     monkeypatch.setattr(device, "keep_freed_memory", lambda: kept.append(True))
     windows = []
     for epochs in (1, 3):
