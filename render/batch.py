@@ -484,7 +484,9 @@ def draw_folder(
             results[track] = fresh
         else:
             tasks.append((track, out, settings, cmap, colours, force, segments))
-    done = workers.run(draw, tasks, workers.count_jobs(jobs, len(tasks)), scheduler=scheduler)
+    compiled = settings.kind == "features" or augment > 0  # by librosa
+    jobs = workers.count_jobs(jobs, len(tasks))
+    done = workers.run(draw, tasks, jobs, scheduler=scheduler, first_alone=compiled)
     for number, result in progress(done, total=len(tasks), desc="render", unit="track"):
         track = tasks[number][0]
         failed = isinstance(result, workers.TaskFailed)

@@ -260,7 +260,7 @@ def measure_folder(
     with atomic.replacing(state) as file:  # without entries of other settings and of removed tracks
         file.writelines(json.dumps(before[key]).encode() + b"\n" for key in keys if key in before)
     with open(state, "ab", buffering=0) as file:  # one write a line, so that two runs at once do not mix theirs
-        done = workers.run(_measure_track, tasks, workers.count_jobs(jobs, len(tasks)))
+        done = workers.run(_measure_track, tasks, workers.count_jobs(jobs, len(tasks)), first_alone=True)
         for task, result in progress(done, total=len(tasks), desc="features", unit="track"):
             number = todo[task]
             results[number] = ("failed", result.reason) if isinstance(result, workers.TaskFailed) else result

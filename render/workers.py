@@ -79,6 +79,7 @@ def run(
     *,
     scheduler: str | None = None,
     limits: Limits = LIMITS,
+    first_alone: bool = False,
 ) -> Results:
     """Yield (number, result) of each task as soon as it is done.
 
@@ -95,6 +96,9 @@ def run(
         melvision installed and must see the files under the same paths (a shared file system).
     limits : Limits
         What each task may use.
+    first_alone : bool
+        Do the first task before the others. librosa's compiled functions are stored on first use, and numba mixes up
+        what several processes store at a time: whoever reads that later crashes.
 
     Yields
     ------
@@ -114,7 +118,7 @@ def run(
 
         results = run_on_cluster(function, tasks, scheduler, limits)
     else:
-        results = _run_here(function, tasks, jobs, limits)
+        results = _run_here(function, tasks, jobs, limits, first_alone=first_alone)
     crashed = []
     with contextlib.closing(results):
         for number, result in results:
@@ -126,10 +130,15 @@ def run(
         yield number, call_in_process(function, tasks[number], limits)
 
 
-def _run_here(function: Callable, tasks: Sequence[tuple], jobs: int, limits: Limits) -> Results:
+def _run_here(
+    function: Callable, tasks: Sequence[tuple], jobs: int, limits: Limits, *, first_alone: bool = False
+) -> Results:
     numbers: queue.SimpleQueue = queue.SimpleQueue()
     results: queue.SimpleQueue = queue.SimpleQueue()
-    for number in range(len(tasks)):
+    n_alone = 1 if first_alone and jobs > 1 and tasks else 0
+    if n_alone:
+        yield 0, call_in_process(function, tasks[0], limits)
+    for number in range(n_alone, len(tasks)):
         numbers.put(number)
 
     def feed(worker: WorkerProcess) -> None:
@@ -142,11 +151,11 @@ def _run_here(function: Callable, tasks: Sequence[tuple], jobs: int, limits: Lim
         except BaseException as error:
             results.put((None, error))
 
-    workers = [WorkerProcess(limits) for _ in range(min(jobs, len(tasks)))]
+    workers = [WorkerProcess(limits) for _ in range(min(jobs, len(tasks) - n_alone))]
     try:
         for worker in workers:
             threading.Thread(target=feed, args=[worker], daemon=True).start()
-        for _ in tasks:
+        for _ in tasks[n_alone:]:
             number, result = results.get()
             if number is None:
                 raise result

@@ -3,6 +3,7 @@
 import csv
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 from render.worker_process import THREADS
@@ -10,6 +11,11 @@ from render.worker_process import THREADS
 # Before numpy and torch are imported: threads that wait for each other make tests many times slower where others
 # compute as well, such as the tests in another process.
 os.environ.update({name: os.environ.get(name, n) for name, n in THREADS.items()})
+
+# numba mixes up what several processes store at a time, and whoever reads it later crashes: one store for each process
+# that runs tests.
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir(), f"numba-of-tests-{os.getppid()}-{_worker}"))
 
 # A shell starts what it puts in the background deaf to Ctrl-C, and every process that is started from it: the tests
 # of Ctrl-C would wait for ever.

@@ -68,7 +68,7 @@ def table(genres, tmp_path, capsys, monkeypatch):
         calls.append(len(y))
         return measure(y, sr=sr)
 
-    def run_here(function, tasks, jobs):
+    def run_here(function, tasks, jobs, first_alone):
         yield from ((number, function(*task)) for number, task in enumerate(tasks))
 
     monkeypatch.setattr(features, "measure", counted)

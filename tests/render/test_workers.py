@@ -126,3 +126,19 @@ def test_rivals_in_two_shards_are_both_listed(tmp_path, nine_tracks, capsys):
     rivals = [line.split(": ")[1] for line in sorted(errors.splitlines())]
     assert rivals == [f"{nine_tracks}/g0/0.WAV", f"{nine_tracks}/g0/0.wav"]
     assert names(tmp_path / "out") == set("12345678")
+
+
+def test_the_first_task_may_be_done_before_the_others(tmp_path):
+    """What librosa compiles on first use is then stored by one process only."""
+    tasks = [(str(tmp_path), number) for number in range(6)]
+    results = dict(workers.run(note_and_look, tasks, 2, first_alone=True))
+    assert sorted(results) == list(range(6))
+    assert results[0] == [0], "none of the others had begun"
+    assert all(0 in seen for seen in results.values())
+
+
+def note_and_look(folder, number):
+    """Leave a file, wait, and return the numbers of all files."""
+    Path(folder, str(number)).touch()
+    time.sleep(0.3)
+    return sorted(int(path.name) for path in Path(folder).iterdir())
