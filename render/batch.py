@@ -151,12 +151,11 @@ def _read_pictures(track: Track, out: str | Path, segments: Segments | None) -> 
     return found
 
 
-def _made(settings: Settings, cmap: str, segments: Segments | None, number: int) -> dict[str, Any]:
-    """Return what the text chunk of a picture, or of that of a segment, says of how it was made."""
+def _settings_of(settings: Settings, segments: Segments | None, number: int) -> Settings:
+    """Return the settings that a picture of a track, or that of a segment, is made with."""
     if segments is None:
-        return settings.to_dict() | {"cmap": cmap}
-    part = replace(settings, offset=settings.offset + number * segments.step, duration=segments.seconds)
-    return part.to_dict() | {"cmap": cmap}
+        return settings
+    return replace(settings, offset=settings.offset + number * segments.step, duration=segments.seconds)
 
 
 def _is_fresh(
@@ -166,7 +165,7 @@ def _is_fresh(
     if segments and not (found and found[-1].get("segment", {}).get("last")):
         return False
     for number, about in enumerate(found):
-        made = _made(settings, cmap, segments, number)
+        made = _settings_of(settings, segments, number).to_dict() | {"cmap": cmap}
         if about["source"] != about["source"] | source or about != about | made:
             return False
         if segments and about["segment"] != about["segment"] | _cut(settings, segments):
@@ -355,7 +354,7 @@ def draw(
             target = picture_path(track, out, number if segments else None)
             if segments and not force:
                 _read_existing(target)  # one that was not written by melvision stays
-            about = png.describe(settings, source, cmap) | _made(settings, cmap, segments, number)
+            about = png.describe(_settings_of(settings, segments, number), source, cmap)
             if segments:
                 about["segment"] = _cut(settings, segments) | {"number": number, "last": last}
             about |= {"augment": change} if change else {}
@@ -372,6 +371,7 @@ def draw(
                 png.write(target, values, about, colours=colours)
             os.utime(target, ns=times)
             drawn.append(about)
+            kept = ""
         # Those of an earlier run with shorter segments would be taken for more of the track.
         for number in itertools.count(len(drawn)) if segments else ():
             target = picture_path(track, out, number)

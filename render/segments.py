@@ -30,8 +30,8 @@ class Segments:
 
     def __post_init__(self) -> None:
         for name, value in (("segment", self.seconds), ("segment_hop", self.step)):
-            if not 0.1 <= value <= 1e6:  # also NaN
-                raise ParameterError(name, value, "from 0.1 to 1e6 s")
+            if not 0.05 <= value <= 1e6:  # also NaN
+                raise ParameterError(name, value, "from 0.05 to 1e6 s")
 
     @property
     def step(self) -> float:

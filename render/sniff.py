@@ -316,8 +316,8 @@ def _look_into_wav(file: BinaryIO, size: int) -> Content:
             codec = int.from_bytes(head[8:10], "little")
         if head[:4] == b"data":
             if codec in (0x50, 0x55):
-                incomplete = _look_into_mpeg(file, at + 8, min(size, at + 8 + length), "wav").incomplete
-                return Content("wav", incomplete=incomplete)
+                # What libsndfile needs to be told of it; its name is that of the container.
+                return replace(_look_into_mpeg(file, at + 8, min(size, at + 8 + length), "wav"), format="wav")
             break
         at += 8 + length + length % 2
     return Content("wav")

@@ -98,7 +98,7 @@ def run(
         What each task may use.
     first_alone : bool
         Do the first task before the others. librosa's compiled functions are stored on first use, and numba mixes up
-        what several processes store at a time: whoever reads that later crashes.
+        what several processes store at a time: whoever reads that later crashes. Not on a cluster.
 
     Yields
     ------

@@ -449,3 +449,15 @@ def test_a_voc_file_that_was_cut_is_named(tmp_path, blocks):
         assert sniff(path).note == note
     path.write_bytes(content + b"\0")
     assert sum(len(y) for y in decode(path, sr=22050)) == pytest.approx(2 * 22050, abs=100)
+
+
+@needs_ffmpeg
+def test_a_hole_in_mpeg_audio_is_named_in_a_wav_file_too(tmp_path, vbr):
+    hole = vbr[: len(vbr) // 2] + bytes(5000) + vbr[len(vbr) // 2 + 5000 :]
+    for name, data in (("hole", hole), ("whole", vbr)):
+        header = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 0x55, 1, 22050, 4000, 1, 0)
+        content = header + b"data" + struct.pack("<I", len(data)) + data
+        (tmp_path / f"{name}.wav").write_bytes(b"RIFF" + struct.pack("<I", len(content)) + content)
+        (tmp_path / f"{name}.mp3").write_bytes(data)
+        for path in (tmp_path / f"{name}.wav", tmp_path / f"{name}.mp3"):
+            assert ("is damaged" in sniff(path).note) == (name == "hole"), path

@@ -19,6 +19,7 @@ from vision.inference import timeline
 from vision.reports.metrics import wilson_interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
@@ -120,14 +121,19 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
             marker = "o" if len(points) < 3 else None
             axes.plot(*zip(*points, strict=True), linestyle=style, color=colour, label=label, marker=marker)
     axes.axvline(kept, color="0.5", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
+    _label_epochs(axes, quantity)
+    axes.legend()
+    save_figure(figure, path)
+
+
+def _label_epochs(axes: Axes, quantity: str, where: str = "") -> None:
+    """Label the axes of curves over epochs; `quantity` as of `plot_history`."""
     axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy" if quantity == "accuracy" else "loss (cross entropy)")
+    axes.set_ylabel(f"accuracy{where}" if quantity == "accuracy" else f"loss{where} (cross entropy)")
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
-    axes.legend()
-    save_figure(figure, path)
 
 
 def plot_curves(path: str | Path, histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], column: str) -> None:
@@ -155,12 +161,7 @@ def plot_curves(path: str | Path, histories: Mapping[str, Sequence[Sequence[Mapp
                 marker = "o" if len(points) < 3 else None
                 axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1.4, **look)
                 label = None  # once a run
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy on dev" if column == "dev_accuracy" else "loss on dev (cross entropy)")
-    if column == "dev_accuracy":
-        axes.set_ylim(0, 1.02)
-    axes.locator_params(axis="x", integer=True)
-    axes.grid(alpha=0.3)
+    _label_epochs(axes, column.removeprefix("dev_"), " on dev")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=2)
     save_figure(figure, path)
 

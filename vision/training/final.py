@@ -14,7 +14,7 @@ from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import Preprocessor
+from vision.data.preprocess import InputSpec, Preprocessor
 from vision.inference.device import use_threads
 from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
@@ -163,14 +163,13 @@ def fit_final(
             use_threads(threads_before(folder))
         hardware = pick_hardware(config, distributed)
         context = RunContext(folder, hardware.device, distributed, progress)
-        pictures = read_everything(config, measured.spec.classes)
+        pictures, input_spec = read_everything(config, measured.spec.classes)
         for line in note_and_failure_lines(pictures.notes, pictures.problems):
             context.say(line)
         n_tracks = len(set(pictures.tracks))
         context.say(f"all {len(pictures.y)} pictures of {n_tracks} tracks; {hardware.device}, {hardware.precision}")
         about = describe_run(config, hardware, {"train": pictures}, distributed.world) | {"versions": versions()}
         about |= {"like": os.path.relpath(measured.run, folder)}
-        input_spec = replace(read_spec(config, pictures.paths), channels=pictures.x.channels)
         spec = make_model_spec(config, pictures, input_spec, about)
         state = distributed.once(lambda: read_state(folder, about, context.say) if resume else None)
         if state is None and distributed.is_first:
@@ -184,8 +183,8 @@ def fit_final(
     return FinalResult(folder, measured, n_tracks, pictures.problems, pictures.notes)
 
 
-def read_everything(config: TrainConfig, classes: Sequence[str]) -> Pictures:
-    """Read all pictures of a data folder, whatever split they are in.
+def read_everything(config: TrainConfig, classes: Sequence[str]) -> tuple[Pictures, InputSpec]:
+    """Read all pictures of a data folder, whatever split they are in; also returns how they were read.
 
     Raises
     ------
@@ -212,7 +211,7 @@ def read_everything(config: TrainConfig, classes: Sequence[str]) -> Pictures:
     pictures.tracks = number_tracks(pictures, pieces=named_pieces(config.data))
     check_genres(pictures, config.data)
     pictures.notes += small_genres(pictures, config.data)
-    return pictures
+    return pictures, replace(spec, channels=channels)
 
 
 def _finish(out: Path, measured: Measured, pictures: Pictures, history: list[dict[str, Any]]) -> None:

@@ -142,35 +142,54 @@ def cross_validate(
     if config.init and (n := count_trained_on(config.init, pictures, sorted(set(pictures.tracks)), pieces=pieces)):
         raise MelvisionError(f"{config.init}: was trained on {n} of the tracks that folds score; choose another run")
     how["groups"] = picture_groups(pictures, groups=tables, pieces=pieces)
+    about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
+    about |= {"groups": [str(path) for path in groups], "versions": versions()}
     with locked(out, "cross-validating"):
-        done, accuracies, total = [], [], np.zeros((len(pictures.y), len(pictures.classes)))
-        for repeat in range(repeats):
-            pairs = make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
-            for note in small_genres(pictures, images) if repeat == 0 else ():
-                say(f"note: {note}")
-            for number, numbers in enumerate(pairs, 1):
-                folder = out / f"fold-{repeat + 1}-{number:02}"
-                done.append(folder)
-                # Lines of each epoch would be too many; the bar shows them.
-                context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
-                probabilities = run_fold(config, pictures, numbers, how, context)
-                total[numbers[1]] += probabilities
-                y, tracks = pictures.y[numbers[1]].numpy(), [pictures.tracks[held_out] for held_out in numbers[1]]
-                scores = metrics.score(y, probabilities, tracks)
-                accuracies.append(scores["accuracy"])
-                say(f"fold {number} of {folds}, repeat {repeat + 1}: {accuracy_text(scores)}")
-                for note in missing_genres(pictures.classes, {f"fold {number}": y.tolist()}):
-                    say(f"note: {note}")
-        accuracy, scored = metrics.mean_and_interval(accuracies), np.flatnonzero(total.sum(axis=1))
-        about = {"config": asdict(config), "folds": folds, "repeats": repeats, "fold_seed": fold_seed}
-        about |= {"groups": [str(path) for path in groups], "versions": versions()}
-        every = select_pictures(pictures, scored.tolist())
-        predictions = SplitPredictions(every.paths, every.y.numpy(), total[scored] / repeats, every.tracks)
+        cuts = [
+            make_folds(pictures, groups=tables, folds=folds, repeat=repeat, seed=fold_seed, pieces=pieces)
+            for repeat in range(repeats)
+        ]
+        for note in small_genres(pictures, images):
+            say(f"note: {note}")
+        predictions, accuracies = _run_folds(config, pictures, cuts, how, out, progress)
+        accuracy = metrics.mean_and_interval(accuracies)
         _report_folds(out, predictions, pictures.classes, accuracy, about)
-        for folder in done:
-            shutil.rmtree(folder)
-        scores = predictions.score()
-        return CrossValidationResult(out, accuracy, scores, pictures.problems, pictures.notes)
+        for repeat, number in np.ndindex(repeats, folds):
+            shutil.rmtree(_fold_folder(out, repeat, number))
+    return CrossValidationResult(out, accuracy, predictions.score(), pictures.problems, pictures.notes)
+
+
+def _fold_folder(out: Path, repeat: int, number: int) -> Path:
+    return out / f"fold-{repeat + 1}-{number + 1:02}"
+
+
+def _run_folds(
+    config: TrainConfig,
+    pictures: Pictures,
+    cuts: Sequence[Sequence[tuple[list[int], list[int]]]],
+    how: dict[str, Any],
+    out: Path,
+    progress: Callable[[str], None] | None,
+) -> tuple[SplitPredictions, list[float]]:
+    """Train on every fold of every repeat; returns the mean predictions of held-out pictures, and each accuracy."""
+    say = progress or logging.getLogger(__name__).info
+    accuracies, total = [], np.zeros((len(pictures.y), len(pictures.classes)))
+    for repeat, folds in enumerate(cuts):
+        for number, (train, held_out) in enumerate(folds):
+            # Lines of each epoch would be too many; the bar shows them.
+            folder = _fold_folder(out, repeat, number)
+            context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
+            probabilities = run_fold(config, pictures, (train, held_out), how, context)
+            total[held_out] += probabilities
+            y, tracks = pictures.y[held_out].numpy(), [pictures.tracks[picture] for picture in held_out]
+            scores = metrics.score(y, probabilities, tracks)
+            accuracies.append(scores["accuracy"])
+            say(f"fold {number + 1} of {len(folds)}, repeat {repeat + 1}: {accuracy_text(scores)}")
+            for note in missing_genres(pictures.classes, {f"fold {number + 1}": y.tolist()}):
+                say(f"note: {note}")
+    scored = np.flatnonzero(total.sum(axis=1))
+    every = select_pictures(pictures, scored.tolist())
+    return SplitPredictions(every.paths, every.y.numpy(), total[scored] / len(cuts), every.tracks), accuracies
 
 
 def _no_lines(line: str) -> None:
