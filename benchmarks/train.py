@@ -37,7 +37,7 @@ from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.inference.device import autocast, keep_freed_memory, pick_device, pick_precision, use_threads
 from vision.models import checkpoint
 from vision.models.classifier import create_model
-from vision.models.svm import fit_texture
+from vision.models.fitted import fit_experts
 from vision.splits.leaks import train_splits
 from vision.training import run
 from vision.training.augment import make_augmentations, window_options
@@ -252,7 +252,7 @@ def epoch_shares(args, device):
     train, n_classes = sets["train"], len(sets["train"].classes)
     model = checkpoint.build(run.make_model_spec(config, train, spec, {}))
     model = model.to(device, memory_format=torch.channels_last)
-    fit_texture(model, train.x, train.y)
+    fit_experts(model, train.x, train.y)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr / 10)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum", label_smoothing=config.label_smoothing)
     optimisation, augmentations = Optimisation(criterion, optimizer, precision=precision), make_augmentations(config)

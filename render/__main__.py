@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
-from render.settings import WINDOWS, Settings
+from render.settings import PRESETS, WINDOWS, Settings
 
 
 def _ref(text: str) -> float | str:
@@ -71,7 +71,10 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--segment-hop", type=float, metavar="S", help="seconds from the start of one segment to that "
                        "of the next (default: --segment, no overlap)")  # fmt: skip
 
-    _add_settings(parser.add_argument_group("spectrogram"), SPECTROGRAM_FLAGS)
+    group = parser.add_argument_group("spectrogram")
+    group.add_argument("--preset", choices=list(PRESETS), help="settings to begin with: musicnn, what the pretrained "
+                       "network of that name takes (default: those named below)")  # fmt: skip
+    _add_settings(group, SPECTROGRAM_FLAGS)
 
     group = parser.add_argument_group("several machines")
     group.add_argument("--shard", metavar="I/N", help="draw only the I-th of N parts of the tracks")
@@ -84,7 +87,11 @@ def get_parser() -> argparse.ArgumentParser:
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 when a track failed."""
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.preset:
+        parser.set_defaults(**PRESETS[args.preset])
+        args = parser.parse_args(argv)
     if (args.backend == "dask") != bool(args.scheduler):
         raise MelvisionError("--backend dask and --scheduler tcp://host:port go together; give both or neither")
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})

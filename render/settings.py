@@ -9,6 +9,12 @@ from render.errors import ParameterError
 #: Windows that can be chosen, by their names in scipy.
 WINDOWS = ("hann", "hamming", "blackman", "blackmanharris", "bartlett", "boxcar", "cosine", "nuttall", "triang")
 
+#: Settings by the name of what they are for. musicnn: the input of the pretrained network of that name, so that a
+#: picture holds all that it takes of the audio (`vision.models.musicnn`).
+PRESETS: dict[str, dict[str, Any]] = {
+    "musicnn": {"sr": 16000, "n_fft": 512, "hop_length": 256, "n_mels": 96, "ref": 400.0, "top_db": 90.0},
+}
+
 
 @dataclass(frozen=True)
 class Settings:

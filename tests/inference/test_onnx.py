@@ -19,8 +19,9 @@ from vision.inference import onnx as exported
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint
+from vision.models.fitted import fit_experts
 from vision.models.spec import ModelSpec
-from vision.models.svm import fit_texture, train_windows
+from vision.models.svm import train_windows
 from vision.training.loop import Optimisation, batches, train_one_epoch
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e .[export]")
@@ -74,7 +75,7 @@ def learnt(name, texture, pictures, channels=1):
     spec = InputSpec(pictures.x.height, channels, window=5.0)
     spec = ModelSpec(pictures.classes, arguments | {"mean": mean, "std": std}, spec)
     model = checkpoint.build(spec)
-    fit_texture(model, pictures.x, pictures.y)
+    fit_experts(model, pictures.x, pictures.y)
     criterion = torch.nn.CrossEntropyLoss(reduction="sum")
     for _ in range(3):
         optimisation = Optimisation(criterion, torch.optim.AdamW(model.parameters(), 1e-3))

@@ -11,8 +11,8 @@ from tests.models.networks import ARGUMENTS, NAMES, levels, pixels, size_of
 from vision import predict
 from vision.data.preprocess import InputSpec
 from vision.models import checkpoint
+from vision.models.fitted import fit_experts
 from vision.models.spec import ModelSpec
-from vision.models.svm import fit_texture
 
 WITHOUT_WEIGHTS = {"format": checkpoint.FORMAT, "spec": {"classes": ["a"], "model": {}, "input": {}}}
 
@@ -64,7 +64,7 @@ def test_a_stored_model_answers_as_before(tmp_path, name, channels):
     spec = InputSpec(size_of(name), channels, window=5.0, typical_seconds=12.0)
     recipe = ModelSpec(["a", "b", "c"], model, spec)
     before = checkpoint.build(recipe).to(memory_format=torch.channels_last)
-    fit_texture(before, levels(name, 4, channels), torch.tensor([0, 1, 2, 0]))
+    fit_experts(before, levels(name, 4, channels), torch.tensor([0, 1, 2, 0]))
     x = pixels(name, 4, channels)
     before.train()(x)  # the means of batch norm belong to it
     checkpoint.save(tmp_path / "model.pt", before, recipe)

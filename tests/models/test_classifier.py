@@ -11,7 +11,7 @@ from vision.data.pixel_store import PixelStore
 from vision.inference.windows import predict_proba, predict_windows
 from vision.models.classifier import create_model
 from vision.models.cnn import MODELS
-from vision.models.svm import fit_texture
+from vision.models.fitted import fit_experts
 from vision.training.augment import make_augmentations
 from vision.training.config import TrainConfig
 from vision.training.loop import Optimisation, train_one_epoch
@@ -31,7 +31,7 @@ def one_thread():
 def test_logits_gradients_and_probabilities(name, texture):
     model = build(name, texture=texture)
     assert model.training
-    fit_texture(model, levels(name, 8), torch.arange(8) % 3)
+    fit_experts(model, levels(name, 8), torch.arange(8) % 3)
     x = pixels(name)
     logits = model(x)
     assert logits.shape == (4, 3)
@@ -70,7 +70,7 @@ def test_overfits_eight_pictures(name, texture):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    fit_texture(model, x, y)
+    fit_experts(model, x, y)
     pictures = Pictures(x, y, [str(number) for number in range(8)], ["a", "b", "c", "d"])
     criterion = torch.nn.CrossEntropyLoss(reduction="sum")
     optimisation = Optimisation(criterion, torch.optim.Adam(model.parameters(), lr=2e-3))
@@ -121,7 +121,7 @@ def test_nothing_that_apples_devices_lack(name):
     optimisation = Optimisation(criterion, torch.optim.AdamW(model.parameters()))
     augmentations = make_augmentations(TrainConfig(stretch=0.1, shift=0.1, random_eq=4.0, mixup=0.3, masks=1))
     with NoMPS():
-        fit_texture(model, x, pictures.y)
+        fit_experts(model, x, pictures.y)
         loss, _ = train_one_epoch(model, pictures, torch.arange(6).split(3), optimisation, augmentations)
         windows = [(number, start) for number in range(6) for start in x.starts(number)]
         found = torch.cat([part for _, part in predict_windows(model, x, windows)])
@@ -134,7 +134,7 @@ def test_the_answer_is_the_weighted_mean_of_the_experts():
     experts = {"cnn2": 0.25, "texture": 0.75}
     arguments = {"name": "cnn2", "channels": 1, "size": 32, "mean": [0.5], "std": [0.2], "dropout": 0.1}
     model = create_model(3, **arguments, texture=8, experts=experts).eval()
-    fit_texture(model, levels("cnn2", 8), torch.arange(8) % 3)
+    fit_experts(model, levels("cnn2", 8), torch.arange(8) % 3)
     x = torch.rand(5, 1, 32, 32)
     with torch.inference_mode():
         alone = {name: model.alone(name)(x).softmax(dim=1) for name in experts}

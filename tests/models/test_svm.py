@@ -10,7 +10,8 @@ from sklearn.svm import SVC
 from vision.data.pixel_store import PixelStore, to_pixels
 from vision.models import svm
 from vision.models.classifier import create_model
-from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, fit_texture, out_of_fold, train_windows
+from vision.models.fitted import fit_experts
+from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, out_of_fold, train_windows
 
 CPU = torch.device("cpu")
 
@@ -49,7 +50,7 @@ def test_it_is_scikit_learns_svm(axes, class_weight, monkeypatch):
     monkeypatch.setattr(svm, "AXES", axes)
     x, y = stripes(20)
     model = build(x)
-    fit_texture(model, x, y, class_weight)
+    fit_experts(model, x, y, class_weight)
     pixels, owners = windows_of(x)
     new, _ = windows_of(stripes(9, seed=1)[0])
     with torch.inference_mode():
@@ -71,7 +72,7 @@ def test_it_is_scikit_learns_svm(axes, class_weight, monkeypatch):
 def test_it_recognises_ripples_in_new_pictures():
     x, y = stripes(30)
     model = build(x)
-    fit_texture(model, x, y)
+    fit_experts(model, x, y)
     new, labels = stripes(30, seed=1)
     pixels, owners = windows_of(new)
     with torch.inference_mode():
@@ -82,7 +83,7 @@ def test_it_recognises_ripples_in_new_pictures():
 def test_shuffled_labels_leave_it_at_chance():
     x, y = stripes(60)
     model = build(x)
-    fit_texture(model, x, y[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
+    fit_experts(model, x, y[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
     new, labels = stripes(60, seed=1)
     pixels, owners = windows_of(new)
     with torch.inference_mode():
@@ -93,7 +94,7 @@ def test_shuffled_labels_leave_it_at_chance():
 def test_probabilities_do_not_depend_on_the_batch():
     x, y = stripes(20)
     model = build(x)
-    fit_texture(model, x, y)
+    fit_experts(model, x, y)
     pixels, _ = windows_of(x)
     with torch.inference_mode():
         whole = model.texture(pixels).softmax(dim=1)
@@ -110,14 +111,14 @@ def test_many_windows_are_thinned_out_evenly(monkeypatch):
     numbers = [number for number, _ in windows]
     assert min(numbers) == 0 and max(numbers) > 9
     model = build(x)
-    fit_texture(model, x, y)
+    fit_experts(model, x, y)
     assert model.texture.points.shape[0] == 9
 
 
 def test_steady_statistics_of_silence_are_no_trouble():
     x = PixelStore.of(torch.zeros(4, 1, 32, 32, dtype=torch.uint8))
     model = build(x, 2)
-    fit_texture(model, x, torch.tensor([0, 1, 0, 1]))
+    fit_experts(model, x, torch.tensor([0, 1, 0, 1]))
     with torch.inference_mode():
         found = model(torch.zeros(1, 1, 32, 32))
     assert found.isfinite().all()
@@ -127,7 +128,7 @@ def test_steady_statistics_of_silence_are_no_trouble():
 def test_a_genre_without_a_window_is_never_predicted():
     x, y = stripes(20)
     model = build(x)
-    fit_texture(model, x, y.clamp_max(1))
+    fit_experts(model, x, y.clamp_max(1))
     pixels, _ = windows_of(x)
     with torch.inference_mode():
         assert not (model.texture(pixels).argmax(dim=1) == 2).any()

@@ -37,14 +37,17 @@ def test_presets():
         "model": "vgg", "experts": "network:0.6,texture:0.4", "window": 7.5, "size": 224, "epochs": 100,
         "optimizer": "adamw", "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3,
         "label_smoothing": 0.1, "soft_labels": 0.5, "stretch": 0.1, "shift": 0.025, "random_eq": 4.0, "mixup": 0.3,
+        "weights": "", "body_lr": 1.0, "head_epochs": 0,
     }  # fmt: skip
     quick = {"model": "vgg_small", "experts": "network:0.3,texture:0.7", "window": 10.0, "size": 128, "epochs": 30}
     assert PRESETS["quick"] == PRESETS["standard"] | quick | {"soft_labels": 0.0}
+    pretrained = {"model": "mobilenet_v2", "weights": "DEFAULT", "epochs": 12, "body_lr": 0.2, "head_epochs": 2}
+    assert PRESETS["finetune"] == PRESETS["standard"] | pretrained | {"experts": "network:0.5,texture:0.5"}
     assert PRESETS["classic"] == {
         "model": "vgg_dense", "experts": "network", "soft_labels": 0.0, "window": 0.0, "size": 224, "epochs": 25,
         "optimizer": "adam",
         "lr": 5e-4, "schedule": "cosine", "weight_decay": 0.0, "dropout": 0.5, "label_smoothing": 0.0,
-        "stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0,
+        "stretch": 0.0, "shift": 0.0, "random_eq": 0.0, "mixup": 0.0, "weights": "", "body_lr": 1.0, "head_epochs": 0,
     }  # fmt: skip
     for recipe in PRESETS:
         TrainConfig.from_recipe(recipe).check()
@@ -104,7 +107,8 @@ WRONG = {
     "optimizer": ["adagrad"], "schedule": ["linear"], "stretch": [-0.1, 1.1], "shift": [-0.1, 0.6],
     "random_eq": [-1, 41], "mixup": [-1, 101], "masks": [-1, 11], "label_smoothing": [-0.1, 1],
     "soft_labels": [-0.1, 1.1], "patience": [-1],
-    "input": ["grey"], "track_seconds": [0, 1e6], "precision": ["fp16"], "threads": [0, 1025], "recipe": ["best"],
+    "input": ["grey"], "track_seconds": [0, 1e6], "precision": ["fp16"],
+    "body_lr": [0, 1.1], "head_epochs": [-1, 100001], "threads": [0, 1025], "recipe": ["best"],
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from vision.inference import predictor
 from vision.inference.predictor import Predictor
 from vision.models import checkpoint
 from vision.models.classifier import GenreClassifier, create_model
-from vision.models.svm import fit_texture
+from vision.models.fitted import fit_experts
 from vision.training import loop, run
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
@@ -241,7 +241,7 @@ def train_small(path=None):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    fit_texture(model, x, pictures.y)
+    fit_experts(model, x, pictures.y)
     weight, cpu = torch.tensor([0.5, 1.0, 2.0]), torch.device("cpu")
     criterion = torch.nn.CrossEntropyLoss(weight, reduction="sum", label_smoothing=0.1)
     optimisation = Optimisation(criterion, torch.optim.SGD(model.parameters(), lr=0.1))

@@ -17,7 +17,6 @@ from vision.data.genres import match_genre
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput
 from vision.inference.predictor import Predictor
-from vision.models.classifier import TEXTURE
 
 #: Resolution of a track's profiles: bands, and times of a track of up to as many windows.
 BANDS, TIMES = 16, 12
@@ -161,7 +160,7 @@ def _explain(
         label=label,
         heat=saliency(predictor, x, label)[:, :own],
         cam=grad_cam(predictor.models, x, label)[:, :own] if with_grad_cam else None,
-        share=sum(weight for name, weight in predictor.experts.items() if name != TEXTURE),
+        share=predictor.network_share,
         bands=track.bands[:, label],
         times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0, :own_times],
     )

@@ -58,7 +58,7 @@ class Explanation:
     cam : np.ndarray, shape (size, width), in [0, 1], or None
         From `grad_cam.grad_cam`; None where there are no convolutions to explain.
     share : float, in (0, 1]
-        The convolutions' share of the prediction; the rest comes from texture statistics.
+        The network's share of the prediction; the rest comes from other experts, such as texture.
     bands, times : np.ndarray, shapes (n_bands,) and (n_times,), in bits
         Evidence lost when the band (the highest first) or the time is occluded.
     """

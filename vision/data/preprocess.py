@@ -60,6 +60,8 @@ class InputSpec:
         Width and height, without margins, at which another program drew all train pictures. Ours and audio are
         brought to this size before anything else, without blending, because a network notices how columns and rows
         were dropped or repeated.
+    absolute : bool
+        Whether the train pictures have a fixed level of 0 dB: their levels are not stretched to their own range then.
     """
 
     size: int = 224
@@ -70,6 +72,7 @@ class InputSpec:
     frames: list = field(default_factory=list)
     render: dict | None = None
     drawn: list | None = None
+    absolute: bool = False
 
     @classmethod
     def from_dict(cls, values: dict) -> "InputSpec":
@@ -88,6 +91,7 @@ class InputSpec:
             "window": spec.window is None or shortest <= spec.window <= longest,
             "drawn": not spec.drawn or 0 < min(spec.drawn) <= max(spec.drawn) < LARGEST_SIDE,
             "size": type(spec.size) is int and 0 < spec.size < LARGEST_SIDE,
+            "absolute": type(spec.absolute) is bool,
             "channels": type(spec.channels) is int and spec.channels in (1, 3),
         }
         for name, valid in rules.items():
@@ -323,7 +327,7 @@ class Preprocessor:
         pixels = content.pixels
         if content.settings and self.spec.drawn:
             pixels = redraw(pixels, self.spec.drawn, content.seconds / self.spec.typical_seconds)
-        x = to_tensor(pixels)
+        x = to_tensor(pixels, as_drawn=self._is_absolute(content.settings))
         unknown_colours = len(x) == 3
         x = resize(x, self.spec.size, self.spec.width(content.seconds))
         if self.spec.channels:
@@ -332,19 +336,26 @@ class Preprocessor:
             x, content.seconds, content.settings, content.silent, content.unknown_size, unknown_colours, content.changed
         )
 
+    def _is_absolute(self, drawn: Settings | None) -> bool:
+        """Whether a picture's levels mean the same decibels as those of the train pictures, as they are."""
+        own = self.settings
+        return self.spec.absolute and drawn is not None and (drawn.ref, drawn.top_db) == (own.ref, own.top_db)
+
     def _check_length(self, seconds: float) -> None:
         # A picture's own text chunk says how long it is, and may say anything.
         if self.max_seconds is not None and seconds > self.max_seconds:
             raise MelvisionError(f"is longer than {self.max_seconds:g} s, the limit here; cut out a part of it")
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
+def to_tensor(pixels: np.ndarray, as_drawn: bool = False) -> torch.Tensor:
     """Levels, stretched to their own range, or colours, as a tensor.
 
     Parameters
     ----------
     pixels : np.ndarray, shape (h, w) or (h, w, 3), uint8
         As `colormaps.read_levels` gives them.
+    as_drawn : bool
+        Leave levels as they are.
 
     Returns
     -------
@@ -352,7 +363,7 @@ def to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """
     if pixels.ndim == 3:
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-    return torch.from_numpy(np.array(stretch(pixels)))[None]
+    return torch.from_numpy(np.array(pixels if as_drawn else stretch(pixels)))[None]
 
 
 def redraw(pixels: np.ndarray, size: Sequence[int], tracks: float = 1.0) -> np.ndarray:
@@ -469,6 +480,7 @@ def learn_input_spec(
     if ours:
         spec.typical_seconds = float(np.median(lengths)) if lengths else track_seconds
         spec.render = json.loads(Counter(settings for _, settings in ours).most_common(1)[0][0])
+        spec.absolute = not foreign and Settings.from_dict(spec.render or {}).ref != "max"
     else:
         spec.typical_seconds = track_seconds
         sizes = [remove_border.content_size(record.size, record.margin) for record in foreign]

@@ -259,6 +259,11 @@ class Predictor:
         """The weight of each expert in an answer, by its name."""
         return self.model_spec.model["experts"]
 
+    @property
+    def network_share(self) -> float:
+        """The weight of the network that is trained, whose layers can be looked into."""
+        return sum(self.experts.get(model.network_name or "", 0.0) for model in self.models) / max(1, len(self.models))
+
     def learn_margins(self, paths: Iterable[str | Path]) -> None:
         """Learn the margins of picture sizes new to the model, from many pictures of one source.
 

@@ -20,10 +20,13 @@ FORMAT = 6
 OLD_FORMATS = (3, 4, 5)
 
 
-def build(spec: ModelSpec, weights: str | None = None) -> GenreClassifier:
-    """Make the network that a spec describes, with fresh weights; see `classifier.create_model`."""
+def build(spec: ModelSpec, weights: str | None = None, pretrained: bool = False) -> GenreClassifier:
+    """Make the model that a spec describes, with fresh weights; see `classifier.create_model`."""
     arguments: dict[str, Any] = {**spec.model, "channels": spec.input.channels, "size": spec.input.size}
-    return create_model(len(spec.classes), **arguments, weights=weights)
+    # Levels stretched to their own range do not tell what the fixed level of 0 dB would have been.
+    render = spec.input.render if spec.input.absolute else {**(spec.input.render or {}), "ref": "max"}
+    arguments |= {"seconds_per_pixel": spec.input.seconds_per_pixel, "render": render}
+    return create_model(len(spec.classes), **arguments, weights=weights, pretrained=pretrained)
 
 
 def save(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:

@@ -1,18 +1,21 @@
 """GenreClassifier: a weighted set of experts, and a temperature."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from render.errors import MelvisionError
 from vision.models.cnn import MODELS
+from vision.models.musicnn import read_weights
+from vision.models.musicnn_expert import MusicnnExpert, MusicnnNetwork
 from vision.models.pretrained import torchvision_model
 from vision.models.svm import TextureSVM
 from vision.models.texture_space import TextureSpace
 
-#: Name of the expert on texture; the other one goes by its network's name.
-TEXTURE = "texture"
+#: Names of the experts that are fitted once; the one that is trained goes by its network's name.
+TEXTURE, MUSICNN = "texture", "musicnn"
 
 
 class Normalize(nn.Module):
@@ -38,19 +41,21 @@ class Normalize(nn.Module):
 
 
 class GenreClassifier(nn.Module):
-    """A weighted mean of experts: a network, and support vector machines on texture statistics.
+    """A weighted mean of experts: a network, and others that are fitted once.
 
     Parameters
     ----------
     net : nn.Module or None
-        Normalised pictures to logits; None where texture is the only expert.
+        Normalised pictures to logits; None where there are fitted experts only.
     normalize : Normalize
         For `net` only.
     texture : TextureSVM or None
-        None where the network is the only expert.
+        Support vector machines on texture statistics.
     experts : dict of str to float
-        The weight of each expert in the mean of their probabilities, by its name: the network's, and `TEXTURE`. They
-        sum to 1.
+        The weight of each expert in the mean of their probabilities, by its name: the network's, `TEXTURE`, `MUSICNN`.
+        They sum to 1.
+    musicnn : MusicnnExpert, optional
+        A discriminant on musicnn's embedding.
     own_space : TextureSpace, optional
         Where there is no `texture`: it tells what is unlike the training music.
     """
@@ -63,18 +68,25 @@ class GenreClassifier(nn.Module):
         normalize: Normalize,
         texture: TextureSVM | None,
         experts: Mapping[str, float],
+        musicnn: MusicnnExpert | None = None,
         own_space: TextureSpace | None = None,
     ):
         super().__init__()
         self.normalize, self.net, self.texture, self.experts = normalize, net, texture, dict(experts)
-        self.own_space = own_space
+        self.musicnn, self.own_space = musicnn, own_space
         #: Divides the logits outside training; see `calibration.calibrate`.
         self.register_buffer("temperature", torch.ones(()))
 
     @property
     def network_name(self) -> str | None:
         """The name of the expert that is trained; None where there is none."""
-        return next((name for name in self.experts if name != TEXTURE), None)
+        return next((name for name in self.experts if name not in self.fitted), None)
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """The experts that are fitted once, by name; each has ``statistics(x)`` and ``classify(statistics)``."""
+        found = {TEXTURE: self.texture, MUSICNN: self.musicnn}
+        return {name: expert for name, expert in found.items() if expert is not None}
 
     @property
     def space(self) -> TextureSpace | None:
@@ -83,9 +95,14 @@ class GenreClassifier(nn.Module):
 
     def alone(self, name: str) -> "GenreClassifier":
         """Return one expert as a classifier of its own, which shares its weights and is not calibrated."""
-        texture = name == TEXTURE
-        net = None if texture else self.net
-        single = GenreClassifier(net, self.normalize, self.texture if texture else None, {name: 1.0})
+        fitted = self.fitted
+        single = GenreClassifier(
+            None if name in fitted else self.net,
+            self.normalize,
+            self.texture if name == TEXTURE else None,
+            {name: 1.0},
+            self.musicnn if name in fitted and name == MUSICNN else None,
+        )
         return single.to(self.temperature.device).train(self.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,26 +118,29 @@ class GenreClassifier(nn.Module):
             In training the network's alone: it learns as if there were no other expert. Otherwise, with several,
             the logarithm of the weighted mean of their probabilities.
         """
-        return self._logits(x, None)
+        return self._logits(x, {})
 
     def with_distance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits as of `forward`, and how far each picture is from the train windows, (B,); it needs a `space`."""
         assert self.space is not None
-        statistics = self.space.texture(x)
-        return self._logits(x, statistics), self.space.distance(statistics)
+        statistics = self.space.statistics(x)
+        return self._logits(x, {TEXTURE: statistics}), self.space.distance(statistics)
 
-    def _logits(self, x: torch.Tensor, statistics: torch.Tensor | None) -> torch.Tensor:
-        if self.training or self.texture is None:
-            assert self.net is not None
-            logits = self.net(self.normalize(x))
-            return logits if self.training else logits / self.temperature
-        texture = self.texture.classify(self.texture.texture(x) if statistics is None else statistics)
-        if self.net is None:
-            return texture / self.temperature
-        logits = self.net(self.normalize(x))
-        mean = self.experts[TEXTURE] * texture.softmax(dim=1)
-        mean = mean + (1 - self.experts[TEXTURE]) * logits.float().softmax(dim=1)
-        return mean.clamp_min(1e-12).log() / self.temperature
+    def _logits(self, x: torch.Tensor, known: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """As `forward`; `known` are statistics of x, by the expert that they are for."""
+        fitted = {} if self.training else self.fitted
+        logits = {}
+        for name, expert in fitted.items():
+            logits[name] = expert.classify(known[name] if name in known else expert.statistics(x))
+        if self.net is not None and self.network_name is not None:
+            network = self.net(self.normalize(x))
+            if self.training:
+                return network
+            logits[self.network_name] = network
+        if len(logits) == 1:
+            return next(iter(logits.values())) / self.temperature
+        weighted = [self.experts[name] * of_expert.float().softmax(dim=1) for name, of_expert in logits.items()]
+        return sum(weighted[1:], weighted[0]).clamp_min(1e-12).log() / self.temperature
 
 
 def create_model(
@@ -134,8 +154,12 @@ def create_model(
     dropout: float,
     texture: int,
     experts: Mapping[str, float] | None = None,
+    musicnn: bool = False,
     space: int = 0,
     weights: str | None = None,
+    seconds_per_pixel: float = 30 / 224,
+    render: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
 ) -> GenreClassifier:
     """Make a classifier with a fresh network.
 
@@ -155,23 +179,32 @@ def create_model(
         Before the last layer.
     texture : int
         Train windows that the texture SVM holds; 0 for a classifier without one.
+    musicnn : bool
+        Whether musicnn is one of the fitted experts.
     experts : dict of str to float, optional
         As of `GenreClassifier`; by default the network, and texture with half the weight where there is one.
     space : int
         Train windows that a `TextureSpace` holds where there is no texture SVM; 0 for none.
     weights : str, optional
         For `torchvision_model`.
+    seconds_per_pixel, render
+        For musicnn, as of `PictureToMel`.
+    pretrained : bool
+        Fill musicnn with the weights of its package, not with random ones.
 
     Raises
     ------
     MelvisionError
-        When there is no such network, or it does not take pictures of this size.
+        When there is no such network, it does not take pictures of this size, or musicnn's weights are not here.
     """
     if experts is None:
         experts = {name: 0.5, TEXTURE: 0.5} if texture else {name: 1.0}
     net: nn.Module | None = None
+    picture: dict[str, Any] = {"size": size, "seconds_per_pixel": seconds_per_pixel, "render": render}
     if name not in experts:
         pass
+    elif name == MUSICNN:
+        net = MusicnnNetwork(n_classes, dropout=dropout, **picture)
     elif name in MODELS:
         if weights:
             raise MelvisionError(f"weights {weights}: {name} has none; they are for torchvision's models")
@@ -180,7 +213,12 @@ def create_model(
         net = torchvision_model(name, n_classes, weights=weights, dropout=dropout)
     head = TextureSVM(n_classes, size=size, points=texture) if texture else None
     own_space = TextureSpace(size=size, points=space) if space and not texture else None
-    network = GenreClassifier(net, Normalize(mean, std), head, experts, own_space).eval()
+    listener = MusicnnExpert(n_classes, **picture) if musicnn else None
+    if pretrained and isinstance(net, MusicnnNetwork):
+        read_weights(net.features)
+    if pretrained and listener:
+        read_weights(listener.net)
+    network = GenreClassifier(net, Normalize(mean, std), head, experts, listener, own_space).eval()
     try:
         with torch.no_grad():
             network(torch.zeros(1, channels, size, size))

@@ -57,7 +57,7 @@ def take_weights(model: GenreClassifier, spec: ModelSpec, run: str | Path) -> st
     earlier, before = read_initial(run, model.network_name)
     assert earlier.net is not None
     mine, theirs = model.net.state_dict(), earlier.net.state_dict()
-    head = _last_layer(model.net, len(spec.classes))
+    head = last_layer(model.net, len(spec.classes))
     fresh = []
     for name, values in mine.items():
         if head and name.startswith(f"{head}."):
@@ -82,8 +82,8 @@ def _span(size_and_window: tuple[int, float | None]) -> str:
     return f"{size} pixels for {f'{window:g} s' if window else 'a whole track'}"
 
 
-def _last_layer(net: nn.Module, n_classes: int) -> str:
-    """The name of the layer that gives the logits; empty where there is none of that kind."""
+def last_layer(net: nn.Module, n_classes: int) -> str:
+    """Return the name of the layer that gives the logits; empty where there is none of that kind."""
     layers = [(name, part) for name, part in net.named_modules() if isinstance(part, nn.Linear)]
     return next((name for name, part in reversed(layers) if part.out_features == n_classes), "")
 

@@ -62,16 +62,31 @@ def torchvision_model(
     net = models.get_model(name, **options)
     if weights:
         try:
-            pretrained = models.get_model_weights(name)[weights]
-        except KeyError:
-            raise MelvisionError(
-                f"weights {weights}: torchvision has none of this name for {name}; try DEFAULT"
-            ) from None
-        try:
-            trained = pretrained.get_state_dict(progress=False, check_hash=True)
+            trained = _find_weights(name, weights).get_state_dict(progress=False, check_hash=True)
         except OSError as error:
             raise MelvisionError(f"weights {weights}: cannot be downloaded ({error}); train without weights") from None
         own = net.state_dict()
         fitting = {key: value for key, value in trained.items() if key in own and own[key].shape == value.shape}
         net.load_state_dict(fitting, strict=False)
     return GrayToRGB(net)
+
+
+def pixel_statistics(name: str, weights: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the pixels, one of each channel, that pretrained weights were trained with.
+
+    Raises
+    ------
+    MelvisionError
+        When torchvision has no such weights.
+    """
+    how = _find_weights(name, weights).transforms()
+    return list(how.mean), list(how.std)
+
+
+def _find_weights(name: str, weights: str) -> Any:
+    from torchvision import models
+
+    try:
+        return models.get_model_weights(name)[weights]
+    except (KeyError, ValueError):
+        raise MelvisionError(f"weights {weights}: torchvision has none of this name for {name}; try DEFAULT") from None

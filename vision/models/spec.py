@@ -54,7 +54,8 @@ class ModelSpec:
         spec = cls(**values | {"input": InputSpec.from_dict(values["input"])})
         names = spec.classes if isinstance(spec.classes, list) else []
         texture, experts = spec.model.get("texture"), spec.model["experts"]
-        known = {spec.model.get("name"), *(["texture"] if texture else [])}
+        musicnn = spec.model.get("musicnn", False)
+        known = {spec.model.get("name"), *(["texture"] if texture else []), *(["musicnn"] if musicnn else [])}
         rules = {
             "classes": names and all(isinstance(name, str) for name in names),
             "texture": type(texture) is int and 0 <= texture <= LARGEST_SIDE,
@@ -64,6 +65,7 @@ class ModelSpec:
             and set(experts) <= known
             and all(type(weight) is float and 0 < weight <= 1 for weight in experts.values())
             and abs(sum(experts.values()) - 1) < 1e-6,
+            "musicnn": type(musicnn) is bool,
             "about": isinstance(spec.about, dict),
         }
         for name, good in rules.items():

@@ -15,16 +15,13 @@ before the first epoch.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 
 from vision.data.pixel_store import EVAL_BATCH, PixelStore, to_pixels
 from vision.models.texture_space import TextureSpace, keep
-
-if TYPE_CHECKING:
-    from vision.models.classifier import GenreClassifier
 
 #: Windows of the train pictures that new ones are compared with, at most. More of them are thinned out evenly.
 POINTS = 4000
@@ -94,7 +91,7 @@ class TextureSVM(TextureSpace):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (B, n_classes), of pixels in [0, 1], shape (B, C, H, W)."""
-        return self.classify(self.texture(x))
+        return self.classify(self.statistics(x))
 
     def classify(self, statistics: torch.Tensor) -> torch.Tensor:
         """Return logits, shape (B, n_classes), of texture statistics, shape (B, n_statistics)."""
@@ -113,37 +110,11 @@ def train_windows(x: PixelStore) -> list[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def texture_statistics(texture: TextureSpace, x: PixelStore, windows: list[tuple[int, int]]) -> torch.Tensor:
-    """Texture statistics of windows, shape (n, n_statistics), computed in batches on the device of `texture`."""
-    device = texture.mean.device
+def window_statistics(expert: Any, x: PixelStore, windows: list[tuple[int, int]]) -> torch.Tensor:
+    """Statistics of windows, (n, n_statistics), as an expert such as a `TextureSpace` takes them; on its device."""
+    device = next(expert.buffers()).device
     parts = (windows[first : first + EVAL_BATCH] for first in range(0, len(windows), EVAL_BATCH))
-    return torch.cat([texture.texture(to_pixels(x.cut(*zip(*part, strict=True)), device)) for part in parts])
-
-
-def fit_texture(
-    model: "GenreClassifier", x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None
-) -> None:
-    """Fit a model's texture SVM, or its space alone where it has none, to windows of the train pictures.
-
-    Parameters
-    ----------
-    model : GenreClassifier
-        On its device.
-    x : PixelStore
-        Train pictures.
-    y : torch.Tensor, shape (n,), int64
-        Labels.
-    class_weight : torch.Tensor, shape (n_classes,), optional
-        How much each genre counts.
-    """
-    if model.space is None:
-        return
-    windows = train_windows(x)
-    statistics = texture_statistics(model.space, x, windows)
-    if model.texture is not None:
-        model.texture.fit(statistics, y[[number for number, _ in windows]], class_weight)
-    else:
-        model.space.place(statistics)
+    return torch.cat([expert.statistics(to_pixels(x.cut(*zip(*part, strict=True)), device)) for part in parts])
 
 
 def out_of_fold(
@@ -178,7 +149,7 @@ def out_of_fold(
     windows = train_windows(x)
     owner = np.array([number for number, _ in windows])
     texture = TextureSVM(n_classes, size=x.height, points=0)
-    statistics = texture_statistics(texture, x, windows)
+    statistics = window_statistics(texture, x, windows)
     probabilities = torch.full((len(labels), n_classes), 1 / n_classes)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for train, held_out in splitter.split(labels, labels, group_of):

@@ -52,6 +52,10 @@ class TextureSpace(nn.Module):
         self.register_buffer("middle", torch.zeros(axes))
         self.register_buffer("points", torch.zeros(points, axes))
 
+    def statistics(self, x: torch.Tensor) -> torch.Tensor:
+        """Texture statistics, (B, n_statistics), of pixels in [0, 1], (B, C, H, W)."""
+        return self.texture(x)
+
     def project(self, statistics: torch.Tensor) -> torch.Tensor:
         """Statistics, (B, n_statistics), as clipped standard deviations along the principal axes, (B, n_axes)."""
         return ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST) @ self.axes - self.middle

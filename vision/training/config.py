@@ -16,7 +16,7 @@ GROUPS = ("data", "model", "optimisation", "augmentation", "hardware", "advanced
 FIRST = "most used"
 
 #: Named sets of settings; the first one is what the fields of `TrainConfig` default to.
-RECIPES = ("standard", "quick", "classic")
+RECIPES = ("standard", "quick", "finetune", "classic")
 
 
 def setting(
@@ -28,6 +28,7 @@ def setting(
     expected: str = "",
     choices: tuple[str, ...] = (),
     quick: Any = None,
+    finetune: Any = None,
     classic: Any = None,
     first: bool = False,
 ) -> Any:
@@ -47,15 +48,16 @@ def setting(
         The range in words, as it follows "expected".
     choices : tuple of str
         The only values allowed, in place of `valid` and `expected`.
-    quick, classic : object, optional
+    quick, finetune, classic : object, optional
         Its value in the recipe of that name, where that is another one.
     first : bool
         Whether it is one of the flags that people use first.
     """
     if choices:
         valid, expected = choices.__contains__, f"one of {', '.join(choices)}"
-    metadata = {"group": group, "help": help, "valid": valid, "expected": expected, "choices": choices}
-    return field(default=default, metadata=metadata | {"quick": quick, "classic": classic, "first": first})
+    metadata: dict[str, Any] = {"group": group, "help": help, "valid": valid, "expected": expected, "choices": choices}
+    metadata |= {"quick": quick, "finetune": finetune, "classic": classic, "first": first}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -69,17 +71,20 @@ class TrainConfig:
     data: str = setting("data", "data", "folder that holds train, dev and perhaps test folders", first=True)
     recipe: str = setting("standard", "model", "settings to begin with", choices=RECIPES, first=True)
     model: str = setting(
-        "vgg", "model", "vgg, vgg_small, vgg_dense, cnn2, cnn3, crnn, or a torchvision model such as resnet18",
-        quick="vgg_small", classic="vgg_dense", first=True,
+        "vgg", "model", "vgg, vgg_small, vgg_dense, cnn2, cnn3, crnn, musicnn (pretrained on songs), or a torchvision "
+        "model such as resnet18",
+        quick="vgg_small", finetune="mobilenet_v2", classic="vgg_dense", first=True,
     )  # fmt: skip
-    weights: str = setting("", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)")
+    weights: str = setting(
+        "", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)", finetune="DEFAULT",
+    )  # fmt: skip
     init: str = setting("", "model", "run folder whose network the training begins with, also one of other genres")
     experts: str = setting(
         "network:0.6,texture:0.4", "model", "whose probabilities are averaged, and their weights: network (or the "
-        "model's name), trained by epochs, and texture, support vector machines fitted once; network alone, or texture "
-        "alone without epochs",
-        expected="network, texture, or both with weights above 0, such "
-        "as network:0.6,texture:0.4", quick="network:0.3,texture:0.7", classic="network",
+        "model's name), trained by epochs; texture, support vector machines fitted once; musicnn, a discriminant on "
+        "what a network pretrained on 200 000 songs makes of the picture; without network there are no epochs",
+        expected="some of network, texture, musicnn, with weights above 0, such as network:0.6,texture:0.4",
+        quick="network:0.3,texture:0.7", finetune="network:0.5,texture:0.5", classic="network",
     )  # fmt: skip
     window: float = setting(
         7.5, "data", "seconds of a track that the network takes at once; 0 is the whole track",
@@ -97,7 +102,8 @@ class TrainConfig:
     )  # fmt: skip
     epochs: int = setting(
         100, "optimisation", "passes over the training set",
-        valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", quick=30, classic=25, first=True,
+        valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", quick=30, finetune=12, classic=25,
+        first=True,
     )  # fmt: skip
     batch_size: int = setting(
         32, "optimisation", "pictures per step, over all processes",
@@ -110,6 +116,14 @@ class TrainConfig:
     lr: float = setting(
         2e-3, "optimisation", "highest learning rate",
         valid=lambda value: 0 < value < 10, expected="above 0 and below 10", classic=5e-4, first=True,
+    )  # fmt: skip
+    body_lr: float = setting(
+        1.0, "optimisation", "learning rate of all layers but the last, as a fraction of --lr: for pretrained ones",
+        valid=lambda value: 0 < value <= 1, expected="above 0 and to 1", finetune=0.2,
+    )  # fmt: skip
+    head_epochs: int = setting(
+        0, "optimisation", "epochs at the beginning in which the last layer learns alone: for pretrained ones",
+        valid=lambda value: 0 <= value <= 100000, expected="from 0 to 100000", finetune=2,
     )  # fmt: skip
     weight_decay: float = setting(
         0.05, "optimisation", "weight decay; biases and batch norm have none",
@@ -240,8 +254,11 @@ class TrainConfig:
             raise ParameterError("batch_size", self.batch_size, f"{2 * world} or more (batch norm needs two a process)")
 
 
-#: The expert that is trained, whatever its model; the other one is ``"texture"``.
+#: The expert that is trained, whatever its model.
 NETWORK = "network"
+
+#: The experts that ``--experts`` may name.
+EXPERTS = (NETWORK, "texture", "musicnn")
 
 
 def parse_experts(text: str, model: str = NETWORK) -> dict[str, float]:
@@ -267,7 +284,7 @@ def parse_experts(text: str, model: str = NETWORK) -> dict[str, float]:
             value = float(weight) if colon else 1.0
         except ValueError:
             return {}
-        if name not in (NETWORK, "texture") or name in weights or not 0 < value < 1e6:
+        if name not in EXPERTS or name in weights or not 0 < value < 1e6:
             return {}
         weights[name] = value
     total = sum(weights.values())

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,11 @@ from vision.data.pixel_store import to_pixels
 from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
-from vision.models.classifier import TEXTURE, GenreClassifier
-from vision.models.initial import take_weights
+from vision.models.classifier import GenreClassifier
+from vision.models.fitted import fit_experts
+from vision.models.initial import last_layer, take_weights
 from vision.models.spec import ModelSpec
-from vision.models.svm import fit_texture, out_of_fold
+from vision.models.svm import out_of_fold
 from vision.reports import metrics
 from vision.training.augment import Augmentation, make_augmentations, window_options
 from vision.training.config import TrainConfig
@@ -31,7 +33,7 @@ from vision.training.state import write_state
 HISTORY = [
     "epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "network_train_loss",
     "network_train_accuracy", "network_dev_loss", "network_dev_accuracy", "texture_dev_loss", "texture_dev_accuracy",
-    "lr", "seconds",
+    "musicnn_dev_loss", "musicnn_dev_accuracy", "lr", "seconds",
 ]  # fmt: skip
 
 #: Epochs that are scored, about: each of a short run, and every so many of a long one.
@@ -154,12 +156,16 @@ def learn(
     """
     distributed, device = context.distributed, context.device
     torch.manual_seed(config.seed)
-    model = checkpoint.build(spec, weights=config.weights or None).to(device).to(memory_format=torch.channels_last)
+    model = (
+        checkpoint.build(spec, config.weights or None, pretrained=state is None)
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )
     class_weight = _class_weight(train).to(device) if config.class_weights else None
     history: list[dict[str, Any]] = []
     if model.network_name is None:
         return _learn_without_epochs(spec, train, dev, context, model, class_weight)
-    optimizer = _make_optimizer(config, model)
+    optimizer = _make_optimizer(config, model, len(spec.classes))
     if state:
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
@@ -168,7 +174,7 @@ def learn(
     else:
         if config.init:
             context.say(take_weights(model, spec, config.init))
-        fit_texture(model, train.x, train.y, class_weight)
+        fit_experts(model, train.x, train.y, class_weight)
     n_steps = len(batches(torch.arange(len(train.y)), config.batch_size, distributed.world))
     optimisation = Optimisation(
         nn.CrossEntropyLoss(class_weight, reduction="sum", label_smoothing=config.label_smoothing),
@@ -215,7 +221,7 @@ def _learn_without_epochs(
 ) -> tuple[list[dict[str, Any]], nn.Module]:
     """Fit the expert on texture alone: there is nothing to train by epochs, and the history is one row, epoch 0."""
     start = time.perf_counter()
-    fit_texture(model, train.x, train.y, class_weight)
+    fit_experts(model, train.x, train.y, class_weight)
     row: dict[str, Any] = {"epoch": 0}
     if dev:
         scores = metrics.score(dev.y, predict_proba(model, dev.x), dev.tracks)
@@ -278,7 +284,7 @@ class Scorer:
         A sample of them shows how well the network has learned what it was shown.
     dev : Pictures
     model : GenreClassifier
-        Its texture SVM is fitted already: nothing in it changes, so its probabilities are computed once, here.
+        Its other experts are fitted already: nothing in them changes, so their probabilities are computed once, here.
     distributed : Distributed
     precision : str
         ``"fp32"`` or ``"bf16"``.
@@ -289,10 +295,11 @@ class Scorer:
     ):
         self.model, self.distributed, self.precision = model, distributed, precision
         assert model.network_name is not None
-        self.network = model.alone(model.network_name)
+        self.name = model.network_name
+        self.network = model.alone(self.name)
         step = -(-len(train.y) // TRAIN_SAMPLE)
         self.train, self.dev = _Part(train, range(0, len(train.y), step)), _Part(dev, range(len(dev.y)))
-        self.texture = self._probabilities(model.alone(TEXTURE), self.dev) if model.texture is not None else None
+        self.fitted = {name: self._probabilities(model.alone(name), self.dev) for name in model.fitted}
 
     def score(self) -> dict[str, float]:
         """Return the scores of the network alone on train and dev, and of the whole on dev, as ``history.csv``."""
@@ -301,10 +308,11 @@ class Scorer:
         for split, part in (("train", self.train), ("dev", self.dev)):
             probabilities = self._probabilities(self.network, part)
             row |= self._scores(f"network_{split}", part, probabilities)
-        if self.texture is not None:
-            row |= self._scores(f"{TEXTURE}_dev", self.dev, self.texture)
-            weight = self.model.experts[TEXTURE]
-            probabilities = weight * self.texture + (1 - weight) * probabilities
+        if self.fitted:
+            probabilities = self.model.experts[self.name] * probabilities
+            for name, of_expert in self.fitted.items():
+                row |= self._scores(f"{name}_dev", self.dev, of_expert)
+                probabilities = probabilities + self.model.experts[name] * of_expert
         return self._scores("dev", self.dev, probabilities) | row
 
     def _probabilities(self, model: nn.Module, part: "_Part") -> torch.Tensor:
@@ -331,11 +339,20 @@ class _Part(NamedTuple):
     numbers: range
 
 
-def _make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    # Batch norm's scales and all biases are not decayed: that only changes the effective learning rate.
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def _make_optimizer(config: TrainConfig, model: GenreClassifier, n_classes: int) -> torch.optim.Optimizer:
+    """The optimizer, with groups of the last layer and of the others where these learn at another rate."""
+    assert model.net is not None
+    apart = config.head_epochs or config.body_lr != 1
+    head = f"{last_layer(model.net, n_classes)}." if apart else ""
+    learned = [(name, p) for name, p in model.net.named_parameters() if p.requires_grad]
+    groups = []
+    for is_head in (True, False):  # the learning rate that is shown is that of the first
+        own = [p for name, p in learned if name.startswith(head) == is_head]
+        matrices, vectors = [p for p in own if p.ndim > 1], [p for p in own if p.ndim <= 1]
+        if own:
+            # Batch norm's scales and all biases are not decayed: that only changes the effective learning rate.
+            groups += [{"params": matrices, "weight_decay": config.weight_decay, "is_head": is_head}]
+            groups += [{"params": vectors, "weight_decay": 0.0, "is_head": is_head}]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer](groups, lr=config.lr)
@@ -346,13 +363,17 @@ def _make_scheduler(
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The schedule of a run with `n_steps` steps an epoch; it depends on the step alone, so none of it is stored."""
 
-    def factor(step: int) -> float:
+    def factor(step: int, is_head: bool) -> float:
         epoch, step = divmod(step, n_steps)
-        return lr_factor(config.schedule, (epoch + step / n_steps) / config.epochs)
+        of_layer = 1.0 if is_head else config.body_lr * (epoch >= config.head_epochs)
+        return of_layer * lr_factor(config.schedule, (epoch + step / n_steps) / config.epochs)
 
     for group in optimizer.param_groups:
         group["initial_lr"] = config.lr
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=epochs_done * n_steps - 1)
+    factors: list[Callable[[int], float]] = [
+        partial(factor, is_head=group["is_head"]) for group in optimizer.param_groups
+    ]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors, last_epoch=epochs_done * n_steps - 1)
 
 
 def lr_factor(schedule: str, done: float) -> float:

@@ -24,8 +24,9 @@ from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
-from vision.models.classifier import TEXTURE, create_model
+from vision.models.classifier import MUSICNN, TEXTURE, create_model
 from vision.models.initial import read_initial
+from vision.models.pretrained import pixel_statistics
 from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
@@ -119,20 +120,32 @@ def check_model(config: TrainConfig) -> None:
     """
     if config.init:
         read_initial(config.init, config.model)
-    if config.model in config.expert_weights:
+    experts = config.expert_weights
+    musicnn = MUSICNN in experts and config.model != MUSICNN
+    if config.model in experts or musicnn:
+        own = [name for name in experts if name != TEXTURE]
         create_model(
-            2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout, texture=0
-        )
+            2, name=config.model, channels=1, size=config.size, mean=[0.0], std=[1.0], dropout=config.dropout,
+            texture=0, experts=dict.fromkeys(own, 1 / len(own)), musicnn=musicnn, weights=config.weights or None,
+            pretrained=True,
+        )  # fmt: skip
 
 
 def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about: dict[str, Any]) -> ModelSpec:
-    """Describe the model for this data; the mean and deviation of pixels are those of the train pictures."""
+    """Describe the model for this data.
+
+    The mean and deviation of pixels are those of the train pictures, or what pretrained weights were trained with.
+    """
     mean, std = train.x.mean_and_std()
+    if config.model == MUSICNN:  # it makes decibels of the pixels
+        mean, std = [0.0], [1.0]
+    elif config.weights:
+        mean, std = pixel_statistics(config.model, config.weights)
     experts = config.expert_weights
     points = len(train_windows(train.x))
     texture, space = (points, 0) if TEXTURE in experts else (0, points)
     model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
-    model |= {"experts": experts, "space": space}
+    model |= {"experts": experts, "space": space, "musicnn": MUSICNN in experts and config.model != MUSICNN}
     return ModelSpec(train.classes, model, spec, about)
 
 
