@@ -19,6 +19,12 @@ def add_device_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, h
     parser.add_argument("--device", default="auto", help=help)
 
 
+def add_expert_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--of``, as `vision.inference.embeddings.pick_expert` takes it."""
+    parser.add_argument("--of", metavar="EXPERT", help="whose embeddings: network, musicnn or texture (default: "
+                        "musicnn where the model has it, else its network, else texture)")  # fmt: skip
+
+
 def show_progress(line: str) -> None:
     """Print a line that the library gave to ``progress=``; notes and failures go to standard error."""
     print(line, file=sys.stderr if line.startswith(("note: ", "failed: ")) else sys.stdout, flush=True)

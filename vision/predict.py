@@ -30,6 +30,8 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
     group.add_argument("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track, which gets "
                        "a line of its own, as pieces cut by --segment do")  # fmt: skip
+    group.add_argument("--similar", type=int, metavar="N", help="also name the N tracks that the model was trained on "
+                       "and that are most like each file")  # fmt: skip
     group = parser.add_argument_group("genre over time")
     group.add_argument("--timeline", action="store_true", help="also print which part of each file is which genre")
     group.add_argument("--plots", metavar="FOLDER", help="where --timeline writes a plot and a CSV table of each file "
@@ -59,9 +61,12 @@ def _check(args):
         ("--timeline", args.timeline, "files", args.paths),
         ("--plots", args.plots, "--timeline", args.timeline),
         ("--pieces", args.pieces, "files", args.paths),
+        ("--similar", args.similar is not None, "files without --timeline", args.paths and not args.timeline),
     ):
         if is_given and not is_fitting:
             raise MelvisionError(f"{flag}: goes with {needed} only")
+    if args.similar is not None and not 1 <= args.similar <= 1000:
+        raise ParameterError("similar", args.similar, "from 1 to 1000 tracks")
     if args.rate is not None and not 1000 <= args.rate <= 768000:
         raise ParameterError("rate", args.rate, "1000 to 768000 Hz")
 
@@ -78,12 +83,18 @@ def _predict_files(args):
     print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
     if args.learn_margins:
         predictor.learn_margins(files)
+    similar = None
+    if args.similar:
+        from vision.inference.embeddings import SimilarTracks
+
+        similar = SimilarTracks(predictor, args.run, args.similar)
     if args.timeline:
         from vision.reports.timelines import write_timelines
 
         results = write_timelines(predictor, files, args.plots or "timelines")
     else:
-        results = ((prediction, []) for prediction in predictor.predict_each(files))
+        expert = similar.expert if similar else None
+        results = ((prediction, []) for prediction in predictor.predict_each(files, embed=expert))
     results = list(progress(results, total=len(files), desc="predict", unit="file"))
     width = max(len(str(file)) for file in files)
     for prediction, segments in results:
@@ -91,11 +102,16 @@ def _predict_files(args):
         if not args.json and (prediction.silent or not prediction.error):
             print(output.prediction_line(prediction, segments, width=width))
             print("".join(f"{line}\n" for line in output.segment_lines(segments, predictor.classes)), end="")
+            if similar and not prediction.error:
+                print("".join(f"    {line}\n" for line in similar.lines(prediction)), end="")
     predictions = [prediction for prediction, _ in results]
     tracks = output.tracks_of_pieces(predictions, pieces=args.pieces)
     if args.json:
         track_of = {id(piece): track for track in tracks.items() for piece in track[1]}
         dicts = [output.prediction_dict(*result, track_of.get(id(result[0]))) for result in results]
+        for one, prediction in zip(dicts, predictions, strict=True):
+            if similar and not prediction.error:
+                one["similar"] = [{"file": file, "similarity": round(p, 4)} for file, p in similar.of(prediction)]
         print(json.dumps(dicts, indent=1))
     else:
         print("".join(f"{line}\n" for line in output.track_lines(tracks, predictor.classes)), end="")

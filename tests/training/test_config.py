@@ -41,7 +41,7 @@ def test_presets():
     }  # fmt: skip
     quick = {"model": "vgg_small", "experts": "network:0.3,texture:0.7", "window": 10.0, "size": 128, "epochs": 30}
     assert PRESETS["quick"] == PRESETS["standard"] | quick | {"soft_labels": 0.0}
-    pretrained = {"model": "mobilenet_v2", "weights": "DEFAULT", "epochs": 12, "body_lr": 0.2, "head_epochs": 2}
+    pretrained = {"model": "mobilenet_v2", "weights": "DEFAULT", "epochs": 12, "body_lr": 0.5, "head_epochs": 2}
     assert PRESETS["finetune"] == PRESETS["standard"] | pretrained | {"experts": "network:0.5,texture:0.5"}
     assert PRESETS["classic"] == {
         "model": "vgg_dense", "experts": "network", "soft_labels": 0.0, "window": 0.0, "size": 224, "epochs": 25,

@@ -5,6 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -18,7 +19,7 @@ from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocessor
 from vision.inference import onnx
 from vision.inference.device import in_order, pick_device
-from vision.inference.windows import predict_proba
+from vision.inference.windows import compute_windows, predict_proba
 from vision.models import run_files
 from vision.models.spec import ModelSpec
 
@@ -91,6 +92,8 @@ class Prediction:
         Whether it could not be used because it holds no sound.
     unsure : bool
         Whether answers of this probability are wrong more often than right, on dev.
+    embedding : np.ndarray, shape (d,), or None
+        What an expert made of it, where that was asked for.
     unlike : bool
         Whether it is unlike the training music: its genre then means little.
     """
@@ -104,6 +107,7 @@ class Prediction:
     silent: bool = False
     unsure: bool = False
     unlike: bool = False
+    embedding: np.ndarray | None = field(default=None, repr=False, compare=False)
     _origin: "tuple[Predictor, Source, int | None] | None" = field(default=None, repr=False, compare=False)
 
     @property
@@ -327,6 +331,16 @@ class Predictor:
             columns = np.mean([predict_proba(model, x, distances=True).numpy() for model in self.models], axis=0)
         return Answers(columns[:, :-1], columns[:, -1]) if len(x) else Answers(columns, None)
 
+    def embeddings(self, x: PixelStore, expert: str) -> np.ndarray:
+        """What an expert makes of pictures before it decides, (n, d), float32; that of several seeds side by side."""
+        from vision.models.embedding import embedding
+
+        def of_model(model: "GenreClassifier") -> np.ndarray:
+            compute = partial(embedding, model, expert=expert, n_classes=len(self.classes))
+            return x.mean_over_windows(lambda windows: compute_windows(compute, x, windows, self.device)).numpy()
+
+        return np.concatenate([of_model(model.eval()) for model in self.models], axis=1)
+
     def is_unlike(self, answers: Answers) -> np.ndarray:
         """Whether pictures are unlike the training music, (n,), bool; never where the model does not know."""
         thresholds = self.model_spec.thresholds
@@ -361,8 +375,17 @@ class Predictor:
             return next(self.predict_each([source], sr=sr))
         return Predictions(self.predict_each(source, sr=sr))
 
-    def predict_each(self, sources: Iterable[Source], *, sr: int | None = None) -> Iterator[Prediction]:
+    def predict_each(
+        self, sources: Iterable[Source], *, sr: int | None = None, embed: str | None = None
+    ) -> Iterator[Prediction]:
         """As `predict` for many, each as soon as it is done.
+
+        Parameters
+        ----------
+        sources, sr
+            As of `predict`.
+        embed : str, optional
+            The expert whose embedding is added to each; see `vision.inference.embeddings.pick_expert`.
 
         Yields
         ------
@@ -377,19 +400,26 @@ class Predictor:
         parts = (sources[at : at + size] for at in range(0, len(sources), size))
 
         def predict_part(part: list[Source], stop: threading.Event) -> list[Prediction]:
-            return self._predict_part(part, sr, stop)
+            return self._predict_part(part, sr, stop, embed)
 
         for predictions in in_order(predict_part, parts, workers):
             yield from predictions
 
-    def _predict_part(self, sources: list[Source], sr: int | None, stop: threading.Event) -> list[Prediction]:
+    def _predict_part(
+        self, sources: list[Source], sr: int | None, stop: threading.Event, embed: str | None
+    ) -> list[Prediction]:
         """Read some files, then score them together."""
         attempts = [self.attempt(source, sr=sr) for source in sources if not stop.is_set()]
         inputs = [x for _, x in attempts if x is not None]
         store = PixelStore.collect(inputs, channels=self.spec.channels or 1, height=self.spec.size)
         with self._one_at_a_time:
             answers = self.answers(store)
-        self.complete([prediction for prediction, x in attempts if x is not None], answers)
+            embeddings = self.embeddings(store, embed) if embed and inputs else None
+        usable = [prediction for prediction, x in attempts if x is not None]
+        self.complete(usable, answers)
+        if embeddings is not None:
+            for prediction, embedding in zip(usable, embeddings, strict=True):
+                prediction.embedding = embedding
         return [prediction for prediction, _ in attempts]
 
     def attempt(self, source: Source, *, sr: int | None = None) -> tuple[Prediction, torch.Tensor | None]:

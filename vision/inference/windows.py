@@ -1,7 +1,7 @@
 """Probabilities for pictures, window by window."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -83,10 +83,36 @@ def predict_windows(
     """
     model.eval()
     device = next(itertools.chain(model.parameters(), model.buffers())).device
-    for first in range(0, len(windows), EVAL_BATCH):
-        part = windows[first : first + EVAL_BATCH]
-        pixels = to_pixels(x.cut(*zip(*part, strict=True)), device)
+
+    def predict(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(device, precision):
             logits, *columns = cast("GenreClassifier", model).with_distance(pixels) if distances else (model(pixels),)
-        probabilities = [logits.float().softmax(dim=1), *(column.float()[:, None] for column in columns)]
-        yield part, torch.cat(probabilities, dim=1).cpu()
+        return torch.cat([logits.float().softmax(dim=1), *(column.float()[:, None] for column in columns)], dim=1)
+
+    yield from compute_windows(predict, x, windows, device)
+
+
+@torch.inference_mode()
+def compute_windows(
+    compute: Callable[[torch.Tensor], torch.Tensor], x: PixelStore, windows: list[tuple[int, int]], device: torch.device
+) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
+    """Compute something of single windows, in batches.
+
+    Parameters
+    ----------
+    compute : callable
+        Takes pixels in [0, 1], (B, C, H, W), on the device, and returns (B, n).
+    x, windows
+        As of `predict_windows`.
+    device : torch.device
+
+    Yields
+    ------
+    part : list of (int, int)
+        Some of the windows, in order.
+    values : torch.Tensor, shape (len(part), n)
+        On the CPU.
+    """
+    for first in range(0, len(windows), EVAL_BATCH):
+        part = windows[first : first + EVAL_BATCH]
+        yield part, compute(to_pixels(x.cut(*zip(*part, strict=True)), device)).cpu()

@@ -119,7 +119,7 @@ class TrainConfig:
     )  # fmt: skip
     body_lr: float = setting(
         1.0, "optimisation", "learning rate of all layers but the last, as a fraction of --lr: for pretrained ones",
-        valid=lambda value: 0 < value <= 1, expected="above 0 and to 1", finetune=0.2,
+        valid=lambda value: 0 < value <= 1, expected="above 0 and to 1", finetune=0.5,
     )  # fmt: skip
     head_epochs: int = setting(
         0, "optimisation", "epochs at the beginning in which the last layer learns alone: for pretrained ones",
