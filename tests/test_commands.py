@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 #: Those that compute on the device; vision.export computes on the CPU.
-COMMANDS = ["check", "train", "crossval", "evaluate", "predict", "explain", "listen", "serve"]
+COMMANDS = ["check", "train", "crossval", "evaluate", "predict", "explain", "embed", "map", "listen", "serve"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

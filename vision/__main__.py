@@ -16,6 +16,8 @@ COMMANDS = {
     "compare": "compare runs: scores, settings, and whether a difference is more than chance",
     "explain": "show what predictions are based on, and which bands matter for each genre",
     "predict": "predict the genre of pictures and audio: files, folders, a watched folder, a stream",
+    "embed": "write what a trained network makes of tracks, as numbers: a row a track",
+    "map": "draw a map of tracks as a web page: alike tracks lie close together",
     "listen": "predict the genre of what the microphone records, every second",
     "serve": "serve a web page that predicts what is dropped onto it",
     "export": "write a trained network as one ONNX file",

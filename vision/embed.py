@@ -1,11 +1,14 @@
 """Command line: ``python -m vision.embed runs/x FILES -o embeddings.npz``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
 from vision.command_line import add_device_flag, add_expert_flag
+
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def get_parser() -> argparse.ArgumentParser:

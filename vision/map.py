@@ -1,12 +1,15 @@
 """Command line: ``python -m vision.map runs/x FILES -o map.html``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from render.cli import command, print_notes_and_failures
 from vision.command_line import add_device_flag, add_expert_flag
+
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -58,7 +58,8 @@ def place(values: np.ndarray) -> np.ndarray:
     if len(values) > 1:
         axes = min(AXES, *standard.shape)
         places = PCA(axes, random_state=0).fit_transform(standard.astype(np.float64))
-    if len(values) > 4:
+    # scikit-learn divides by the spread along the first axis, and crashes where there is none.
+    if len(values) > 4 and places[:, 0].std() > 1e-9:
         perplexity = min(30.0, (len(values) - 1) / 3)
         places = TSNE(2, init="pca" if places.shape[1] > 1 else "random", perplexity=perplexity, random_state=0,
                       n_jobs=1).fit_transform(places)  # fmt: skip
