@@ -1,6 +1,7 @@
 """Checkpoints: stored and loaded whole, refused where damaged or hostile."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,86 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     with pytest.raises(MelvisionError):
         checkpoint.load_model(tmp_path)
     assert not (tmp_path / "pwned").exists()
+
+
+def nan(content):
+    content["weights"]["net.features.0.weight"][0, 0, 0, 0] = float("nan")
+
+
+def infinite(content):
+    content["weights"]["temperature"] = torch.tensor(float("inf"))
+
+
+def negative_variance(content):
+    """Finite, and its root is not."""
+    content["weights"]["net.features.1.running_var"].fill_(-1.0)
+
+
+def no_temperature(content):
+    content["weights"]["temperature"] = torch.zeros(())
+
+
+def spread(content):
+    content["weights"]["huge"] = torch.zeros(1).expand(1 << 40)
+
+
+def half(content):
+    content["weights"]["normalize.mean"] = content["weights"]["normalize.mean"].half()
+
+
+def large_network(content):
+    """Its dense layer would take 34 GB."""
+    content["spec"]["model"]["name"] = "cnn2"
+    content["spec"]["model"]["experts"] = {"cnn2": 1.0}
+    content["spec"]["input"]["size"] = 1024
+
+
+def large_input(content):
+    content["spec"]["input"]["size"] = 16000
+
+
+def odd_mean(content):
+    content["spec"]["model"]["mean"] = [float("nan")]
+
+
+def odd_std(content):
+    content["spec"]["model"]["std"] = [0.0]
+
+
+HOSTILE = [
+    nan,
+    infinite,
+    negative_variance,
+    no_temperature,
+    spread,
+    half,
+    large_network,
+    large_input,
+    odd_mean,
+    odd_std,
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE)
+def test_what_others_hand_over_is_checked_before_it_is_used(trained, tmp_path, capsys, change):
+    content = checkpoint.read(trained / "run" / "model.pt")
+    change(content)
+    torch.save(content, tmp_path / "model.pt")
+    picture = str(trained / "images" / "jazz" / "jazz.00001.png")
+    assert predict.main([str(tmp_path), picture]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(tmp_path) in error
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused_at_once(trained, tmp_path):
+    bomb = tmp_path / "model.pt"
+    with zipfile.ZipFile(trained / "run" / "model.pt") as parts, zipfile.ZipFile(bomb, "w") as packed:
+        for part in parts.infolist():
+            packed.writestr(part, parts.read(part))
+        packed.writestr("archive/data/huge", bytes(200 << 20), zipfile.ZIP_DEFLATED)
+    assert bomb.stat().st_size < 20 << 20
+    with pytest.raises(MelvisionError, match="is no checkpoint or damaged"):
+        checkpoint.load_model(tmp_path)
 
 
 @pytest.mark.slow

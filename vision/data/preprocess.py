@@ -26,8 +26,12 @@ from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
 from vision.data.survey import border_of, survey_folder
 
-#: Sides of the network's input, and of the pictures that it stands for, are below this (pixels).
+#: Height and width of what the network takes at once, at most, in pixels.
+LARGEST_INPUT = 1024
+#: Sides of the pictures that it stands for are below this (pixels).
 LARGEST_SIDE = 1 << 14
+#: Pixels of a whole track as the network sees it, at most: more would fill the memory.
+MOST_PIXELS = 1 << 30
 #: Lengths of tracks and windows that make sense, in seconds: others make pictures of absurd width.
 LENGTHS = (1e-6, 1e7)
 #: Seconds that a picture may claim to span: resized for the network, longer ones would fill the memory.
@@ -84,13 +88,14 @@ class InputSpec:
             When it is none of ours; the message says which part.
         """
         spec = cls(**values)
-        shortest, longest = LENGTHS
+        drawn = spec.drawn or [1, 1]
         rules = {
-            "track_seconds": shortest <= spec.track_seconds <= longest,
-            "typical_seconds": shortest <= spec.typical_seconds <= longest,
-            "window": spec.window is None or shortest <= spec.window <= longest,
-            "drawn": not spec.drawn or 0 < min(spec.drawn) <= max(spec.drawn) < LARGEST_SIDE,
-            "size": type(spec.size) is int and 0 < spec.size < LARGEST_SIDE,
+            "track_seconds": _is_length(spec.track_seconds),
+            "typical_seconds": _is_length(spec.typical_seconds),
+            "window": spec.window is None or _is_length(spec.window),
+            "drawn": len(drawn) == 2 and all(type(side) is int and 0 < side < LARGEST_SIDE for side in drawn),
+            "frames": isinstance(spec.frames, list) and len(spec.frames) <= 1000,
+            "size": type(spec.size) is int and 0 < spec.size <= LARGEST_INPUT,
             "absolute": type(spec.absolute) is bool,
             "channels": type(spec.channels) is int and spec.channels in (1, 3),
         }
@@ -109,10 +114,17 @@ class InputSpec:
         return asdict(self)
 
     def width(self, seconds: float) -> int:
-        """Pixels that so many seconds take, at the network's `size`."""
-        if self.window:
-            return max(1, round(self.size * seconds / self.window))
-        return self.size * max(1, round(seconds / self.typical_seconds))
+        """Pixels that so many seconds take, at the network's `size`.
+
+        Raises
+        ------
+        PictureError
+            When they are more than fit into memory.
+        """
+        span = self.window or self.typical_seconds
+        width = self.size * seconds / span if self.window else self.size * max(1, round(seconds / span))
+        _check_pixels(width * self.size, seconds)
+        return max(1, round(width))
 
     def own_width(self, seconds: float, width: int) -> int:
         """Pixels of the network's input that show a track once: one shorter than a window is repeated to fill it."""
@@ -122,6 +134,15 @@ class InputSpec:
     def seconds_per_pixel(self) -> float:
         """Seconds that one column of the network's input spans."""
         return (self.window or self.typical_seconds) / self.size
+
+
+def _is_length(value: object) -> bool:
+    return type(value) in (int, float) and LENGTHS[0] <= value <= LENGTHS[1]  # type: ignore[operator]
+
+
+def _check_pixels(n: float, seconds: float) -> None:
+    if n > MOST_PIXELS:
+        raise PictureError(f"spans {seconds:.0f} s, {n:.1e} pixels for this model; expected at most {MOST_PIXELS:.1e}")
 
 
 @dataclass
@@ -326,7 +347,9 @@ class Preprocessor:
     def _to_input(self, content: "Content") -> NetworkInput:
         pixels = content.pixels
         if content.settings and self.spec.drawn:
-            pixels = redraw(pixels, self.spec.drawn, content.seconds / self.spec.typical_seconds)
+            tracks = content.seconds / self.spec.typical_seconds
+            _check_pixels(tracks * self.spec.drawn[0] * self.spec.drawn[1], content.seconds)
+            pixels = redraw(pixels, self.spec.drawn, tracks)
         x = to_tensor(pixels, as_drawn=self._is_absolute(content.settings))
         unknown_colours = len(x) == 3
         x = resize(x, self.spec.size, self.spec.width(content.seconds))

@@ -299,7 +299,11 @@ def _open(content, path, threads=None):
     shape = [spec.input.channels, spec.input.size, spec.input.size]
     if inputs != [("pixels", "tensor(uint8)", shape)] or outputs not in (expected, expected[:1]):
         raise MelvisionError(f"{path}: its graph does not fit its spec; export again")
-    return OnnxModel(session, spec, n_models, path)
+    model = OnnxModel(session, spec, n_models, path)
+    noise = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
+    if not all(np.isfinite(output).all() for output in model.run(noise)):
+        raise MelvisionError(f"{path}: its answers are no numbers; export again")
+    return model
 
 
 def _parse(content, path):

@@ -351,6 +351,9 @@ class Predictor:
     def complete(self, predictions: Sequence[Prediction], answers: Answers) -> None:
         """Fill the models' answers into predictions, and what is doubtful of them."""
         for prediction, p, unlike in zip(predictions, answers.p, self.is_unlike(answers), strict=True):
+            if not np.isfinite(p).all():
+                prediction.error = "the model's answer to it is no number"
+                continue
             prediction.p, prediction.unlike = p, bool(unlike)
             prediction.unsure = bool(p.max() < self.model_spec.thresholds.unsure_below)
             if unlike:

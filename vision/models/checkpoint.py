@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def read(path: str | Path) -> dict:
     try:
         # torch reads weights without a look at their checksums.
         with zipfile.ZipFile(path) as parts:
-            if parts.testzip():
+            # torch compresses nothing: a small file that would fill the memory is none of its.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()) or parts.testzip():
                 raise ValueError("checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError,
@@ -101,8 +103,37 @@ def load_model(path: str | Path) -> tuple[GenreClassifier, ModelSpec]:
     content = read(path)
     try:
         spec = ModelSpec.from_dict(content["recipe"] if content["format"] == 3 else content["spec"])
+        _check_weights(content["weights"], spec)
         model = build(spec)
         model.load_state_dict(content["weights"])
+        _check_answer(model, spec)
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise MelvisionError(f"{path}: does not fit this version of melvision ({str(error).splitlines()[0]})") from None
     return model.to(memory_format=torch.channels_last).eval(), spec
+
+
+def _check_weights(weights: dict[str, torch.Tensor], spec: ModelSpec) -> None:
+    """Raise ValueError for weights that are no numbers, or too few for the network, before memory is taken for it."""
+    for name, tensor in weights.items():
+        if tensor.dtype not in (torch.float32, torch.int64) or tensor.layout != torch.strided:
+            raise ValueError(f"{name} is {tensor.dtype}")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{name} holds fewer numbers than its shape says")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
+    if spec.model["name"] in spec.model["experts"]:
+        with torch.device("meta"):  # shapes only
+            alone = {"texture": 0, "musicnn": False, "space": 0, "experts": {spec.model["name"]: 1.0}}
+            network = build(replace(spec, model={**spec.model, **alone}))
+        needed, there = (sum(tensor.numel() for tensor in of.values()) for of in (network.state_dict(), weights))
+        if needed > there:
+            raise ValueError(f"{spec.model['name']} has {needed} numbers, the file {there}")
+
+
+@torch.inference_mode()
+def _check_answer(model: GenreClassifier, spec: ModelSpec) -> None:
+    """Raise ValueError where a model's answer to a picture is no number."""
+    size = spec.input.size
+    noise = torch.rand(1, spec.input.channels or 1, size, size, generator=torch.Generator().manual_seed(0))
+    if not model.eval()(noise).isfinite().all():
+        raise ValueError("its answers are no numbers")

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass, field
 from vision.data.preprocess import LARGEST_SIDE, InputSpec
 from vision.models.thresholds import Thresholds
 
+#: Genres of a model, at most.
+MOST_CLASSES = 10_000
+
 
 @dataclass
 class ModelSpec:
@@ -52,12 +55,15 @@ class ModelSpec:
         if "thresholds" in values:
             values |= {"thresholds": Thresholds.from_dict(values["thresholds"])}
         spec = cls(**values | {"input": InputSpec.from_dict(values["input"])})
-        names = spec.classes if isinstance(spec.classes, list) else []
+        names = spec.classes if isinstance(spec.classes, list) and len(spec.classes) <= MOST_CLASSES else []
         texture, experts = spec.model.get("texture"), spec.model["experts"]
         musicnn = spec.model.get("musicnn", False)
         known = {spec.model.get("name"), *(["texture"] if texture else []), *(["musicnn"] if musicnn else [])}
         rules = {
-            "classes": names and all(isinstance(name, str) for name in names),
+            "classes": names and all(isinstance(name, str) for name in names) and len(set(names)) == len(names),
+            "name": isinstance(spec.model.get("name"), str),
+            "mean": _are_numbers(spec.model.get("mean", [0.0]), -1e6),
+            "std": _are_numbers(spec.model.get("std", [1.0]), 1e-6),
             "texture": type(texture) is int and 0 <= texture <= LARGEST_SIDE,
             "space": type(spec.model.get("space", 0)) is int and 0 <= spec.model.get("space", 0) <= LARGEST_SIDE,
             "experts": isinstance(experts, dict)
@@ -76,6 +82,13 @@ class ModelSpec:
     def to_dict(self) -> dict:
         """Return all of it as a dict, for a file."""
         return asdict(self)
+
+
+def _are_numbers(values: object, least: float) -> bool:
+    """Whether it is a list of a number for each channel, from `least` to a million."""
+    if not isinstance(values, list) or len(values) not in (1, 3):
+        return False
+    return all(type(value) in (int, float) and least <= value <= 1e6 for value in values)
 
 
 def _from_format_3(recipe: dict) -> dict:

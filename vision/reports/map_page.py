@@ -57,7 +57,8 @@ def place(values: np.ndarray) -> np.ndarray:
     places = np.zeros((len(values), 2))
     if len(values) > 1:
         axes = min(AXES, *standard.shape)
-        places = PCA(axes, random_state=0).fit_transform(standard.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # equal tracks have no variance to be a fraction of
+            places = PCA(axes, random_state=0).fit_transform(standard.astype(np.float64))
     # scikit-learn divides by the spread along the first axis, and crashes where there is none.
     if len(values) > 4 and places[:, 0].std() > 1e-9:
         perplexity = min(30.0, (len(values) - 1) / 3)
