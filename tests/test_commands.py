@@ -1,6 +1,7 @@
 """What every command does before it imports torch."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,26 @@ def test_the_mps_fallback_is_set_before_torch_is_imported(command):
     environment = {name: value for name, value in os.environ.items() if name != "PYTORCH_ENABLE_MPS_FALLBACK"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr
+
+
+def test_one_command_runs_all(tmp_path):
+    """``melvision train`` is ``python -m vision.train``, with its exit code."""
+    scripts = Path(sys.executable).parent
+    program = shutil.which("melvision", path=str(scripts))
+    assert program, f"pip install has made no melvision in {scripts}"
+
+    def run(*arguments):
+        return subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    listed = run()
+    assert listed.returncode == 0 and "python -m vision.train" in listed.stdout
+    for name, module in (("render", "render"), ("train", "vision.train"), ("split", "vision.split")):
+        helped = run(name, "--help")
+        assert helped.returncode == 0 and helped.stdout.startswith(f"usage: python -m {module} ")
+    wrong = run("evaluate", "runs/none")
+    assert wrong.returncode == 2 and "there is none in runs yet" in wrong.stderr and wrong.stderr.count("\n") == 1
+    unknown = run("tarin")
+    assert unknown.returncode == 2 and "tarin" in unknown.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

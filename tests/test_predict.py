@@ -1,6 +1,7 @@
 """The command vision.predict: pictures and recordings of any kind, flags, genre over time."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -261,3 +262,15 @@ def test_pieces_of_one_track_get_a_line_of_their_own(trained, tmp_path, capsys):
     assert predict.main([str(trained / "run"), str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and "mean of 3 pieces" in lines[-1] and lines[-1].split()[0] == str(tmp_path / "song")
+
+
+def test_without_a_run_those_that_there_are_get_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert predict.main([]) == 2
+    assert "python -m vision.train makes one" in capsys.readouterr().err
+    for number, name in enumerate(("quick-002", "quick-001")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "model.pt").touch()
+        os.utime(tmp_path / "runs" / name, (number, number))
+    assert predict.main([]) == 2
+    assert "in runs there are runs/quick-002, runs/quick-001" in capsys.readouterr().err

@@ -1,6 +1,7 @@
-"""Command line: ``python -m vision`` lists the commands."""
+"""Command line: ``python -m vision`` lists the commands, and ``melvision COMMAND`` runs one."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -29,19 +30,28 @@ def get_parser() -> argparse.ArgumentParser:
     lines = [f"  python -m vision.{name:<10} {summary}" for name, summary in COMMANDS.items()]
     return argparse.ArgumentParser(
         prog="python -m vision",
-        description="Commands (python -m render genres/ draws the pictures):\n\n" + "\n".join(lines),
+        description="Commands (python -m render genres/ draws the pictures). After pip install, melvision render and "
+        "melvision train\nare short for python -m render and python -m vision.train, and so on:\n\n" + "\n".join(lines),
         epilog="example: python -m vision.train --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
 @command
-def main(argv: Sequence[str] | None = None) -> int:
-    """List the commands; returns 0."""
+def _list_commands(argv: Sequence[str] | None = None) -> int:
     parser = get_parser()
     parser.parse_args(argv)
     parser.print_help()
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that is named first, or list them all; returns its exit code."""
+    name, *others = list(sys.argv[1:] if argv is None else argv) or [""]
+    modules = {"render": "render.__main__"} | {command: f"vision.{command}" for command in COMMANDS}
+    if name in modules:
+        return importlib.import_module(modules[name]).main(others)
+    return _list_commands([name, *others] if name else [])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def get_parser() -> argparse.ArgumentParser:
         "train pictures were; a track much longer than those is predicted in pieces and averaged.",
         epilog="example: python -m vision.predict runs/standard-001 song.mp3 images_original/blues --csv genres.csv",
     )
-    parser.add_argument("run", help="run folder of vision.train, a folder of seeds, or an exported .onnx file")
+    parser.add_argument("run", nargs="?", help="run folder of vision.train, a folder of seeds, or an exported .onnx "
+                        "file")  # fmt: skip
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_FOLDER", help="pictures and audio, any mixture; patterns "
                         "that the shell leaves as they are ('songs/**/*.mp3') are expanded")  # fmt: skip
     group = parser.add_argument_group("output")
@@ -50,6 +51,10 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _check(args):
+    if args.run is None:
+        from vision.models.run_files import runs_here
+
+        raise MelvisionError(f"no run is named: python -m vision.predict RUN FILES; {runs_here()}")
     sources = {"files": args.paths, "--watch": args.watch, "--stdin": args.stdin}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from render.errors import MelvisionError
 from tests.conftest import BANDS, write_tree
 from tests.training.runs import QUICK
 from vision import split, train
@@ -62,3 +63,11 @@ def test_the_library_returns_what_the_command_prints(tmp_path, capsys):
     assert folder.notes == []
     assert prepare_data(tmp_path / "data").problems == folder.problems
     assert capsys.readouterr().out == "", "nothing is printed"
+
+
+def test_pictures_and_a_data_folder_that_is_not_there(images, tmp_path):
+    """With --images and --data, the folder is made of the pictures: neither message sends to the other."""
+    made = prepare_data(tmp_path / "new", images)
+    assert (tmp_path / "new" / "split.csv").exists() and made.path == tmp_path / "new"
+    with pytest.raises(MelvisionError, match="name a new folder with --data"):
+        prepare_data(tmp_path / "new", tmp_path / "other")

@@ -62,7 +62,8 @@ def read(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise MelvisionError(f"{path}: there is no such checkpoint; expected a run folder with model.pt in it")
+        expected = f"expected a run folder with {run_files.MODEL} in it; {run_files.runs_here()}"
+        raise MelvisionError(f"{path}: there is no such checkpoint; {expected}")
     try:
         # torch reads weights without a look at their checksums.
         with zipfile.ZipFile(path) as parts:

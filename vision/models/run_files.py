@@ -58,6 +58,20 @@ def seed_files(folder: str | Path, name: str) -> list[Path]:
     return sorted(Path(folder).glob(f"seed-*/{name}"))
 
 
+def known_runs(folder: str | Path = RUNS) -> list[str]:
+    """The finished runs in a folder of runs, the newest last: what a command could be given."""
+    runs = [path for path in Path(folder).glob("*") if (path / MODEL).is_file() or (path / SUMMARY).is_file()]
+    return [path.as_posix() for path in sorted(runs, key=lambda path: path.stat().st_mtime)]
+
+
+def runs_here() -> str:
+    """The newest of the runs in this folder's ``runs``, in words, to end a message with."""
+    found = known_runs()
+    if not found:
+        return "there is none in runs yet: python -m vision.train makes one"
+    return f"in runs there are {', '.join(found[-5:])}" if len(found) > 1 else f"in runs there is {found[0]}"
+
+
 def trained_tracks(run: str | Path, *, pieces: bool = False) -> set[tuple[str, str]]:
     """Return the tracks that a model was trained on.
 

@@ -1,6 +1,7 @@
 """The data folder of a run: split from a pictures folder, brought up to date, or made by hand and checked."""
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ def prepare_data(
     Parameters
     ----------
     data : str or Path, optional
-        The data folder. By default ``data``, split from `images` where it is not there.
+        The data folder, by default ``data``; split from `images` where it is not there.
     images : str or Path, optional
         The pictures folder; by default that of an earlier split, or ``images_original``.
     pieces : bool
@@ -72,10 +73,10 @@ def prepare_data(
     path = Path(data or "data")
     if (path / SPLIT_CSV).exists():
         return _update(path, images, pieces, say)
-    if data or find_splits(path):
+    if find_splits(path) or (data and not images):
         return _check(path, images, pieces)
     images = images or "images_original"
-    say(f"no {path}/ yet: splitting {images} 80/10/10")
+    say(f"no {path} folder yet: splitting {images} 80/10/10")
     result = split_folder(images, path, pieces=pieces or None)
     for line in split_lines(result):
         say(line)
@@ -86,7 +87,8 @@ def _update(path: Path, images: str | Path | None, pieces: bool, say: Callable[[
     """Bring a folder that `split_folder` made up to date."""
     source = path / read_settings(path)["images"]
     if images and Path(images).resolve() != source.resolve():
-        raise MelvisionError(f"{path}: was made of {source}, not of {images}; choose another data folder")
+        source = Path(os.path.normpath(source))
+        raise MelvisionError(f"{path}: was made of {source}, not of {images}; name a new folder with --data")
     try:
         SpectrogramFolder(source)
     except MelvisionError as error:
@@ -110,7 +112,7 @@ def _check(path: Path, images: str | Path | None, pieces: bool) -> DataFolder:
     train_splits(path)
     if images:
         raise MelvisionError(
-            f"{path}: was split by hand, so {images} cannot be added to it; choose another data folder"
+            f"{path}: was split by hand, so {images} cannot be added to it; name a new folder with --data"
         )
     others: list[str] = []
     leaks, problems = find_leaks(path, pieces=pieces, notes=others)
