@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError
+from render.labels import add_label_flags, columns_of
 from render.settings import PRESETS, WINDOWS, Settings
 
 
@@ -60,6 +61,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("-j", "--jobs", type=int, default=-1, help="processes (default: one a core)")
     parser.add_argument("--force", action="store_true", help="draw all again, and replace pictures made elsewhere")
 
+    group = parser.add_argument_group("labels from a table")
+    add_label_flags(group, "kept in OUT/groups.csv for vision.split --groups")
+
     group = parser.add_argument_group("picture")
     _add_settings(group, PICTURE_FLAGS)
     group.add_argument("--cmap", default="magma", help="matplotlib colormap (default: %(default)s)")
@@ -97,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(**{name: getattr(args, name) for name in Settings.__dataclass_fields__})
     if args.segment_hop is not None and args.segment is None:
         raise MelvisionError("--segment-hop goes with --segment; give both or neither")
+    columns = columns_of(args)
     start = time.monotonic()
     from render.batch import draw_folder
     from render.segments import Segments
@@ -105,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     results, notes = draw_folder(
         args.genres, args.out, settings, cmap=args.cmap, jobs=args.jobs, force=args.force, augment=args.augment,
-        segments=segments, shard=args.shard, scheduler=args.scheduler,
+        segments=segments, shard=args.shard, scheduler=args.scheduler, labels=args.labels,
+        columns=columns,
     )  # fmt: skip
     seconds = time.monotonic() - start
     notes += [str(result) for result in results if result.message and result.status != "failed"]

@@ -17,10 +17,14 @@ from render.augment import change_audio, draw_change
 from render.cli import progress
 from render.errors import MelvisionError, ParameterError
 from render.formats import AUDIO_ENDINGS
+from render.labels import LabelColumns, read_labels, write_groups
 from render.passed_over import PassedOver
 from render.segments import Segments
 from render.settings import Settings
 from render.tracks import Track, find_tracks, folder_notes
+
+#: In the pictures folder: which tracks a table of labels puts into one group.
+GROUPS = "groups.csv"
 
 
 @dataclass(frozen=True)
@@ -414,6 +418,8 @@ def draw_folder(
     segments: Segments | None = None,
     shard: str | None = None,
     scheduler: str | None = None,
+    labels: str | Path | None = None,
+    columns: LabelColumns | None = None,
 ) -> tuple[list[Result], list[str]]:
     """Draw every track under `genres` into `out`.
 
@@ -437,6 +443,11 @@ def draw_folder(
         ``"i/n"``: draw only this part of the tracks; see `workers.shard`.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers draw instead of this machine; see `workers.run`.
+    labels : str or Path, optional
+        A table that says of what genre each track is, in place of folders; see `labels.read_labels`. The groups that it
+        names go into `GROUPS` in the pictures folder.
+    columns : LabelColumns, optional
+        Which of the table's columns hold what.
 
     Returns
     -------
@@ -458,14 +469,23 @@ def draw_folder(
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
     passed = PassedOver()
-    tracks, empty, stray = find_tracks(genres, passed)
-    notes = folder_notes(genres, empty, stray) + passed.notes(genres)
+    if labels is None:
+        tracks, empty, stray = find_tracks(genres, passed)
+        notes = folder_notes(genres, empty, stray) + passed.notes(genres)
+    else:
+        labelled = read_labels(labels, genres, columns, passed)
+        tracks, notes = labelled.tracks, labelled.notes + passed.notes(genres)
     tracks, formats = one_of_each_format(tracks)
     notes += formats
     try:
         for folder in sorted({picture_path(track, out).parent for track in tracks}):
             folder.mkdir(parents=True, exist_ok=True)
             atomic.clear_leftovers(folder)
+        if labels is not None and labelled.groups:
+            write_groups(Path(out) / GROUPS, labelled.groups)
+            notes.append(
+                f"{Path(out) / GROUPS}: the groups of {len(labelled.groups)} tracks, for vision.split --groups"
+            )
     except OSError as error:
         raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
     # Tracks that would write the same picture may be in two shards, so find them before taking this shard's part.

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from render.cli import command, print_notes_and_failures
 from render.errors import MelvisionError, ParameterError
+from render.labels import add_label_flags, columns_of
 from vision.reports.text_table import split_lines
 from vision.splits.assign import SPLITS
-from vision.splits.folder import EXPECTED_RATIOS, split_folder
-from vision.splits.groups import merge_groups, read_groups, read_list
+from vision.splits.folder import EXPECTED_RATIOS, link_or_copy, split_folder
+from vision.splits.groups import merge_groups, normalise_groups, read_groups, read_list
+from vision.splits.labelled import arrange
 from vision.splits.leaks import find_leaks, find_splits
 
 
@@ -21,8 +23,11 @@ def get_parser() -> argparse.ArgumentParser:
         "only. Run it again after adding pictures: assignments never change.",
         epilog="example: python -m vision.split images_original --groups artists.csv",
     )
-    parser.add_argument("images", help="pictures folder: images_original/<genre>/<track>.png; with --check, DATA")
+    parser.add_argument("images", help="pictures folder: images_original/<genre>/<track>.png; with --labels any "
+                        "folder of pictures; with --check, DATA")  # fmt: skip
     parser.add_argument("-o", "--out", default="data", metavar="DATA", help="data folder (default: %(default)s)")
+    group = parser.add_argument_group("labels from a table")
+    add_label_flags(group, "its tracks stay in one split")
     group = parser.add_argument_group("random split")
     group.add_argument("--ratios", metavar="A/B/C", help="shares of train, dev and test (default: 80/10/10)")
     group.add_argument("--seed", type=int, help="random seed (default: 0)")
@@ -77,6 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.check:
         return _check(args.images, groups, args.pieces, args.groups_from_folders)
     ratios = _parse_ratios(args.ratios) if args.ratios else None
+    columns = columns_of(args)
+    if args.labels:
+        args.images, of_table, notes = arrange(args.images, args.labels, columns, link_or_copy)
+        print_notes_and_failures([*notes, f"{args.images}: the pictures, linked into a folder a label"])
+        groups = merge_groups([groups or {}, normalise_groups(of_table)]) if of_table else groups
     result = split_folder(
         args.images, args.out, seed=args.seed, ratios=ratios, lists=_read_lists(args) or None, groups=groups,
         pieces=args.pieces or None, folders=args.groups_from_folders or None,

@@ -343,7 +343,7 @@ def _scan(images, before):
 
 
 def _link(images, data, row):
-    """Put the picture of `row` into its folder: a hard link, or a copy where links are impossible."""
+    """Put the picture of `row` into its folder, where it is not there yet."""
     source, target = Path(images) / row.file, Path(data) / row.split / row.file
     if target.exists():
         target_status, source_status = target.stat(), source.stat()
@@ -355,6 +355,11 @@ def _link(images, data, row):
             source_status.st_size, source_status.st_mtime_ns
         ):  # fmt: skip
             return
+    link_or_copy(source, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file at another place, whole or not at all: a hard link, or a copy where links are impossible."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f"{atomic.PREFIX}{os.getpid()}.part"
     part.unlink(missing_ok=True)

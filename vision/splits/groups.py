@@ -144,7 +144,8 @@ def read_groups(path: str | Path) -> dict[str, str]:
         When it cannot be read, has a line of another form, or has neither header nor groups.
     """
     expected = "lines of track,group"
-    groups, header = {}, False
+    groups: dict[str, str] = {}
+    header = False
     lines = _read_lines(path, expected)
     index = any(":::" in line for line in lines)
     rows = ([part.strip() for part in line.split(":::")] for line in lines) if index else csv.reader(lines)
@@ -158,11 +159,16 @@ def read_groups(path: str | Path) -> dict[str, str]:
             header = True
             continue
         if group:
-            groups[_listed_key(track)] = " ".join(group.casefold().split())
+            groups |= normalise_groups({track: group})
     # A header without groups is complete: `vision.check` found no two tracks that belong together.
     if not groups and not header:
         raise MelvisionError(f"{path}: holds no group; expected {expected}")
     return groups
+
+
+def normalise_groups(groups: Mapping[str, str]) -> dict[str, str]:
+    """Return tracks as ``genre/name`` and their groups as `read_groups` gives them: names compare without case."""
+    return {_listed_key(track): " ".join(group.casefold().split()) for track, group in groups.items()}
 
 
 def folder_groups(tracks: Iterable[tuple[str, str, str]]) -> dict[str, str]:
