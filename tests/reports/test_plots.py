@@ -55,13 +55,24 @@ def test_curves_of_many_runs_some_of_one_epoch_and_some_of_none(tmp_path, column
 
 @pytest.mark.parametrize("n", [2, 10])
 def test_confusion_of_hostile_names(tmp_path, monkeypatch, n):
-    monkeypatch.setattr(plots, "MOST_COUNTED_GENRES", 5)
+    monkeypatch.setattr(plots, "MOST_SHOWN_GENRES", 5)
     classes = [f"{HOSTILE[number % len(HOSTILE)]}{number}" for number in range(n)]
     counts = np.random.default_rng(0).integers(0, 3, (n, n))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plots.plot_confusion(tmp_path / "a.png", counts, classes, "cost: $5 or \\$6")
     size_of(tmp_path / "a.png")
+
+
+def test_of_many_genres_the_most_confused_are_shown(tmp_path, monkeypatch):
+    counts = np.diag(np.full(1100, 9))
+    counts[700, 3] = counts[5, 1000] = 4
+    monkeypatch.setattr(plots, "MOST_SHOWN_GENRES", 4)
+    shown = []
+    monkeypatch.setattr(plots, "plain_text", lambda text, *rest: shown.append(text) or text)
+    plots.plot_confusion(tmp_path / "a.png", counts, [str(number) for number in range(1100)], "test")
+    assert shown[:4] == ["3", "5", "700", "1000"] and "4 most confused of 1100 genres" in shown[4]
+    assert max(size_of(tmp_path / "a.png")) < 2000
 
 
 @pytest.mark.parametrize(("n_genres", "seconds"), [(3, 1), (50, 7200), (1, 180)])

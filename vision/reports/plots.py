@@ -28,8 +28,8 @@ TRAIN, DEV, WHOLE, FIXED = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-."
 #: The same authors' colours and styles in turn, for any number of curves: the first 28 differ.
 COLOURS, STYLES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("-", "--", "-.", ":")
 
-#: A confusion matrix of more genres shows colours only: the counts would not fit.
-MOST_COUNTED_GENRES = 40
+#: A confusion matrix of more genres than so many shows the most confused: it would take gigabytes.
+MOST_SHOWN_GENRES = 40
 
 #: A timeline shows so many genres, or all that it predicts somewhere.
 TIMELINE_GENRES = 20
@@ -200,6 +200,8 @@ def plot_reliability(path: str | Path, curve: Mapping[str, Any]) -> None:
 def plot_confusion(path: str | Path, counts: np.ndarray, classes: Sequence[str], title: str) -> None:
     """Plot a confusion matrix: colours are shares of the row, numbers are counts.
 
+    Of more than `MOST_SHOWN_GENRES`, it shows those that are most often taken for another or another for them.
+
     Parameters
     ----------
     path : str or Path
@@ -211,17 +213,22 @@ def plot_confusion(path: str | Path, counts: np.ndarray, classes: Sequence[str],
     title : str
         Above the matrix.
     """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(classes) > MOST_SHOWN_GENRES:
+        wrong = counts - np.diag(np.diag(counts))
+        shown = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:MOST_SHOWN_GENRES])
+        title = f"{title}: the {MOST_SHOWN_GENRES} most confused of {len(classes)} genres"
+        counts, share = counts[np.ix_(shown, shown)], share[np.ix_(shown, shown)]
+        classes = [classes[label] for label in shown]
     n = len(classes)
     side = max(4.0, 0.5 * n + 2)
     figure = new_figure(side + 1, side)
     axes = figure.add_subplot()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if n <= MOST_COUNTED_GENRES:
-        for row, column in np.ndindex(n, n):
-            if counts[row, column]:
-                colour = "white" if share[row, column] > 0.5 else "black"
-                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    for row, column in np.ndindex(n, n):
+        if counts[row, column]:
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     names = [plain_text(name) for name in classes]
     axes.set_xticks(range(n), names, rotation=45, ha="right")
     axes.set_yticks(range(n), names)
