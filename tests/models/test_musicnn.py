@@ -220,6 +220,7 @@ def test_a_run_with_it_predicts_exports_and_explains_as_any_other(net, trained, 
     run, data = tmp_path / "run", trained / "data"
     experts = ["--experts", "network,texture,musicnn"]
     assert train.main(["--data", str(data), "--out", str(run), *flags, *experts]) == 0
+    assert "musicnn is a network that others trained" in (run / "report.html").read_text("utf-8")
     rows = (run / "history.csv").read_text().splitlines()
     assert "musicnn_dev_accuracy" in rows[0]
     out = capsys.readouterr().out
@@ -243,6 +244,8 @@ def test_fitted_experts_alone_need_no_epochs_and_fine_tuning_resumes(net, traine
     flags = ["--size", "32", "--window", "1", "--threads", "1", "--device", "cpu", "--recipe", "quick"]
     data = ["--data", str(trained / "data")]
     assert train.main([*data, "--out", str(tmp_path / "fitted"), *flags, "--experts", "texture:0.6,musicnn:0.4"]) == 0
+    page = (tmp_path / "fitted" / "report.html").read_text("utf-8")
+    assert "Nothing was trained by epochs" in page and "vgg_small is the network" not in page
     model, spec = checkpoint.load_model(tmp_path / "fitted")
     assert (
         model.net is None and model.network_name is None and spec.model["experts"] == {"texture": 0.6, "musicnn": 0.4}

@@ -249,7 +249,7 @@ def _plot_cam(drawing: Figure, grid: GridSpec, picture: Axes, explanation: Expla
     key = "Where the last convolutional\nfeature maps support the genre.\n"
     if explanation.share < 1:
         key += f"They contribute {explanation.share:.0%} of the\nprediction; the rest comes from\n"
-        key += "texture statistics, which have no\ngradient. The occlusion map above\ncovers both."
+        key += "experts that Grad-CAM does not\nlook into. The occlusion map above\ncovers them all."
     _note(drawing.add_subplot(grid[3, 1]), key)
     return cam
 

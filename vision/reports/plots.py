@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
-TRAIN, DEV, WHOLE, FIXED = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-."), ("#CC79A7", ":")
+TRAIN, DEV, WHOLE = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-.")
+
+#: Colours and lines of the experts that are fitted once.
+FITTED: dict[str, tuple[str, Any]] = {"texture": ("#CC79A7", ":"), "musicnn": ("#E69F00", (0, (5, 1, 1, 1, 1, 1)))}
 
 #: The same authors' colours and styles in turn, for any number of curves: the first 28 differ.
 COLOURS, STYLES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"), ("-", "--", "-.", ":")
@@ -102,13 +105,14 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
     axes = figure.add_subplot()
     alone = any(f"network_dev_{quantity}" in row for row in history)
     whole = any(row.get(f"dev_{quantity}") != row.get(f"network_dev_{quantity}") for row in history)
+    curves: list[tuple[str, tuple[str, Any], str]]
     if alone:
         curves = [
             (f"network_train_{quantity}", TRAIN, "network, train"),
             (f"network_dev_{quantity}", DEV, "network, dev"),
         ]
         # What is not trained by epochs is a flat line.
-        curves += [(f"texture_dev_{quantity}", FIXED, "texture, dev")]
+        curves += [(f"{name}_dev_{quantity}", style, f"{name}, dev") for name, style in FITTED.items()]
         curves += [(f"dev_{quantity}", WHOLE, "all experts, dev")] if whole else []
     else:
         curves = [

@@ -243,7 +243,8 @@ def _context(result: RunResult) -> dict[str, Any]:
         "scores": scores[split],
         "score_rows": _score_rows(scores),
         "expert_rows": _expert_rows(scores),
-        "network": config.model,
+        "expert_text": _expert_text(config),
+        "has_network": config.model in config.expert_weights,
         "kept_epoch": scores["kept_epoch"],
         "temperature": about["temperature"],
         "unsure": _describe_unsure(y, probabilities, result.thresholds.unsure_below, split),
@@ -263,6 +264,17 @@ def _context(result: RunResult) -> dict[str, Any]:
         "settings": json.dumps(about["config"], indent=1),
         "versions": json.dumps(about["versions"], indent=1),
     }
+
+
+def _expert_text(config: TrainConfig) -> str:
+    """What the experts of a run are, a sentence each."""
+    about = {
+        "texture": "texture is support vector machines on fixed statistics of the picture",
+        "musicnn": "musicnn is a network that others trained on 200 000 songs to name tags, and a linear discriminant "
+        "on what it makes of the picture; it may know some of these songs",
+        config.model: f"{config.model} is the network, trained by epochs",
+    }
+    return " ".join(f"{about[name]}." for name in config.expert_weights)
 
 
 def _describe_unsure(y: np.ndarray, p: np.ndarray, unsure_below: float, split: str) -> str:
