@@ -170,7 +170,7 @@ def read_labels(
         if len(given) > 1 and columns.multi == "drop":
             continue
         label = next(iter(given))
-        genre = _folder_name(label)
+        genre = folder_name(label)
         if genre != label:
             changed[label] = genre
         inside = path.parent.relative_to(folder).as_posix().removeprefix(".")
@@ -233,8 +233,8 @@ def _key(name: str) -> str:
     return str(path.with_name(path.name.lstrip("0") or "0")) if path.name.isdecimal() else str(path)
 
 
-def _folder_name(label: str) -> str:
-    """A label as the name of a folder: what systems forbid becomes a hyphen, and it is not hidden."""
+def folder_name(label: str) -> str:
+    """Return a label as the name of a folder: what systems forbid becomes a hyphen, and it is not hidden."""
     return _FORBIDDEN.sub("-", label).strip(" .-")[:100].rstrip() or "unnamed"
 
 

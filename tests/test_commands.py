@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 #: Those that compute on the device; vision.export computes on the CPU.
-COMMANDS = ["check", "train", "crossval", "evaluate", "predict", "explain", "embed", "map", "listen", "serve"]
+COMMANDS = [
+    "check",
+    "train",
+    "crossval",
+    "evaluate",
+    "predict",
+    "explain",
+    "embed",
+    "map",
+    "organise",
+    "listen",
+    "serve",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

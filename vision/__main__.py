@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "predict the genre of pictures and audio: files, folders, a watched folder, a stream",
     "embed": "write what a trained network makes of tracks, as numbers: a row a track",
     "map": "draw a map of tracks as a web page: alike tracks lie close together",
+    "organise": "put a music library in order by predicted genres: folders, playlists, tags",
     "listen": "predict the genre of what the microphone records, every second",
     "serve": "serve a web page that predicts what is dropped onto it",
     "export": "write a trained network as one ONNX file",
