@@ -15,6 +15,7 @@ from vision.data.preprocess import InputSpec
 from vision.inference import device
 from vision.inference.predictor import Predictor
 from vision.inference.windows import predict_proba
+from vision.models.classifier import create_model
 from vision.models.svm import TextureSVM
 from vision.training import loop, run
 from vision.training.config import TrainConfig
@@ -236,3 +237,24 @@ def test_the_curves_are_of_the_network_alone(data, tmp_path):
     name = predictor.model_spec.model["name"]
     assert kept["network_dev_accuracy"] == pytest.approx(scores["dev"]["experts"][name]["accuracy"])
     assert kept["network_dev_loss"] == pytest.approx(scores["dev"]["experts"][name]["loss"], abs=0.02)
+
+
+def test_pretrained_layers_learn_later_and_slower():
+    """``--head-epochs`` and ``--body-lr``: the last layer has the full rate from the first step."""
+    config = TrainConfig(epochs=4, head_epochs=1, body_lr=0.25, schedule="constant", lr=0.01)
+    model = create_model(3, name="cnn2", channels=1, size=32, mean=[0.5], std=[0.2], dropout=0.0, texture=0)
+    optimizer = loop._make_optimizer(config, model, 3)
+    scheduler = loop._make_scheduler(config, optimizer, 5)
+    head = {id(p) for p in model.net[-1].parameters()}
+    grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    for step in range(20):
+        for group in optimizer.param_groups:
+            of_head = {id(p) in head for p in group["params"]}
+            assert len(of_head) == 1
+            expected = 0.01 if of_head == {True} else 0.0025 * (step >= 5)
+            assert group["lr"] == pytest.approx(expected)
+        optimizer.step()
+        scheduler.step()
+    usual = loop._make_optimizer(TrainConfig(), model, 3)
+    assert len(usual.param_groups) == 2  # as earlier versions stored it
