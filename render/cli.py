@@ -123,8 +123,9 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             message = error.as_flag() if isinstance(error, ParameterError) else error
             print(f"error: {one_line(message)}", file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
-            print("interrupted; what was finished is kept", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            how = f"; {one_line(stop.args[0])}" if stop.args else ""
+            print(f"interrupted; what was finished is kept{how}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             _give_up_stdout()  # the reader (`| head`) has gone

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -265,3 +266,15 @@ def test_one_run_folder_for_one_process(data, tmp_path, capsys):
     assert (out / ".lock").exists() and (out / "last.pt").exists()
     assert train.main(flags(data, out)) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
+    """The command that is named trains to the end; of several seeds it names the folder of them all."""
+    named = {"one run": ["--seed", "1"], "seeds": ["--seeds", "0,1"]}
+    for name, more in named.items():
+        with monkeypatch.context() as patch:
+            interrupt(patch, loop, "train_one_epoch", 1)
+            assert train.main([*flags(data, tmp_path / name), *more]) == 130
+        words = shlex.split(capsys.readouterr().err.strip().splitlines()[-1].partition("to go on: ")[2])
+        assert words == ["python", "-m", "vision.train", "--resume", str(tmp_path / name)]
+    assert train.main(["--resume", str(tmp_path / "one run")]) == 0

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -259,7 +260,13 @@ def run_folder(
     folder = distributed.once(lambda: _make_run_folder(name or config.recipe, out, resume))
     with contextlib.ExitStack() as stack:
         distributed.once(lambda: stack.enter_context(locked(folder, "training")))
-        yield folder
+        try:
+            yield folder
+        except KeyboardInterrupt as stop:
+            if (folder / run_files.STATE).exists() or (folder / run_files.SEEDS).exists():
+                # The folder of several seeds is around those of its runs, so it is named last.
+                stop.args = (f"to go on: python -m vision.train --resume {shlex.quote(str(folder))}",)
+            raise
 
 
 @dataclass
