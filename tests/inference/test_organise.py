@@ -163,6 +163,17 @@ def test_a_kill_at_any_time_loses_nothing(tmp_path):
     assert tree(songs) == before
 
 
+def test_a_line_of_the_log_that_a_kill_cut_off(songs, tmp_path):
+    """The next steps are written behind the last whole line, so that all can be taken back."""
+    before, log = tree(songs), tmp_path / "log"
+    steps = plan(predictions(songs), sort_into=tmp_path / "sorted", way="move")
+    do(steps[:2], log)
+    log.write_bytes(log.read_bytes() + b'{"action": "mo')
+    do(steps[2:], log)
+    assert tree(songs) == {}
+    assert [problem for _, problem in undo(log)] == [""] * 4 and tree(songs) == before
+
+
 @pytest.mark.parametrize("text", ["no json", '{"action": "rm", "file": "a", "target": "", "genre": ""}', "[1]"])
 def test_a_log_that_is_none(tmp_path, capsys, text):
     (tmp_path / "log").write_text(text + "\n" + json.dumps({"action": "copy", "file": "", "target": "", "genre": ""}))

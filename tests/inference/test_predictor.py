@@ -185,3 +185,19 @@ def test_silence_has_no_genre(predictor, tmp_path):
         assert prediction_dict(prediction)["predicted"] is None
         assert "silent" in prediction.error and "silent" in prediction_line(prediction)
     assert predictor.predict(np.zeros(88200, np.float32), sr=22050).silent
+
+
+def test_an_answer_that_is_no_number_costs_its_file_alone(trained, monkeypatch):
+    predictor = Predictor(trained / "run", "cpu")
+    files = sorted((trained / "images").rglob("*.png"))[:3]
+    answers = predictor.answers
+
+    def broken(x):
+        found = answers(x)
+        found.p[0] = np.nan
+        return found
+
+    monkeypatch.setattr(predictor, "answers", broken)
+    found = list(predictor.predict_each(files[:1])) + predictor.predict(files[1:])
+    assert "no number" in found[0].error and found[0].genre is None
+    assert any(one.genre for one in found)

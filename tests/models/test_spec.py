@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from render.errors import PictureError
 from render.settings import Settings
 from vision.data.preprocess import InputSpec
 from vision.models import checkpoint
@@ -92,3 +93,12 @@ def test_a_checkpoint_of_format_4_is_read(tmp_path, texture):
     loaded, again = checkpoint.load_model(tmp_path)
     x = torch.rand(3, 1, 32, 32)
     assert again == spec and torch.allclose(loaded(x), built(x), atol=1e-6)
+
+
+def test_a_track_that_would_fill_the_memory_is_refused_before_it_is_resized():
+    spec = InputSpec(32, 1, window=0.001)
+    assert spec.width(1.0) == 32000
+    with pytest.raises(PictureError, match="expected at most"):
+        spec.width(1e5)
+    with pytest.raises(PictureError, match="expected at most"):
+        InputSpec(1024, 1, typical_seconds=1e-6).width(1e5)

@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -171,16 +172,27 @@ def apply(steps: Iterable[Step], log: str | Path) -> Iterator[tuple[Step, str]]:
         Why it was not done; empty where it was.
     """
     Path(log).absolute().parent.mkdir(parents=True, exist_ok=True)
+    _drop_unfinished_line(Path(log))
     with open(log, "a", encoding="utf-8", errors="surrogateescape") as file:
         for step in steps:
-            try:
-                _do(step, file)
-                problem = ""
-            except MelvisionError as error:
-                problem = str(error)
-            except OSError as error:
-                problem = f"{error.filename or step.file}: {error.strerror or error}"
-            yield step, problem
+            yield step, _problem_of(step, partial(_do, step, file))
+
+
+def _problem_of(step: Step, act: Callable[[], None]) -> str:
+    """Do or take back a step; returns why that could not be, empty where it could."""
+    try:
+        act()
+    except MelvisionError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or step.file}: {error.strerror or error}"
+    return ""
+
+
+def _drop_unfinished_line(log: Path) -> None:
+    """Cut off what a kill left of a line: its step was not done, and the next one must not be written behind it."""
+    if log.is_file() and (text := log.read_bytes()) and not text.endswith(b"\n"):
+        os.truncate(log, text.rfind(b"\n") + 1)
 
 
 def _do(step: Step, log: TextIO) -> None:
@@ -268,14 +280,7 @@ def undo(log: str | Path) -> Iterator[tuple[Step, str]]:
                 continue
             raise MelvisionError(f"{log}, line {number}: is no step; expected a log of vision.organise") from None
     for step, entry in reversed(entries):
-        try:
-            _take_back(step, entry)
-            problem = ""
-        except MelvisionError as error:
-            problem = str(error)
-        except OSError as error:
-            problem = f"{error.filename or step.file}: {error.strerror or error}"
-        yield step, problem
+        yield step, _problem_of(step, partial(_take_back, step, entry))
 
 
 def _take_back(step: Step, entry: dict[str, Any]) -> None:

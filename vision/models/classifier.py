@@ -95,13 +95,12 @@ class GenreClassifier(nn.Module):
 
     def alone(self, name: str) -> "GenreClassifier":
         """Return one expert as a classifier of its own, which shares its weights and is not calibrated."""
-        fitted = self.fitted
         single = GenreClassifier(
-            None if name in fitted else self.net,
+            None if name in self.fitted else self.net,
             self.normalize,
             self.texture if name == TEXTURE else None,
             {name: 1.0},
-            self.musicnn if name in fitted and name == MUSICNN else None,
+            self.musicnn if name == MUSICNN else None,
         )
         return single.to(self.temperature.device).train(self.training)
 
