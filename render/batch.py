@@ -5,7 +5,7 @@ import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -406,6 +406,34 @@ def _compute_pictures(
             y, number = following, number + 1
 
 
+def _list_tracks(
+    genres: str | Path, labels: str | Path | None, columns: LabelColumns | None, passed: PassedOver
+) -> tuple[list[Track], dict[str, str], list[str]]:
+    """The tracks of genre folders, or of a table of labels; the groups that it names; and notes."""
+    if labels is None:
+        tracks, empty, stray = find_tracks(genres, passed)
+        groups, notes = {}, folder_notes(genres, empty, stray)
+    else:
+        labelled = read_labels(labels, genres, columns, passed)
+        tracks, groups, notes = labelled.tracks, labelled.groups, labelled.notes
+    tracks, formats = one_of_each_format(tracks)
+    return tracks, groups, notes + passed.notes(genres) + formats
+
+
+def _prepare_folders(tracks: Sequence[Track], out: str | Path, groups: Mapping[str, str]) -> list[str]:
+    """Make the folders of the pictures, without what killed runs left, and write the groups; returns notes."""
+    try:
+        for folder in sorted({picture_path(track, out).parent for track in tracks}):
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.clear_leftovers(folder)
+        if not groups:
+            return []
+        write_groups(Path(out) / GROUPS, groups)
+    except OSError as error:
+        raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
+    return [f"{Path(out) / GROUPS}: the groups of {len(groups)} tracks, for vision.split --groups"]
+
+
 def draw_folder(
     genres: str | Path,
     out: str | Path,
@@ -469,25 +497,8 @@ def draw_folder(
     if scheduler:  # its workers have working directories of their own
         genres, out = Path(genres).absolute(), Path(out).absolute()
     passed = PassedOver()
-    if labels is None:
-        tracks, empty, stray = find_tracks(genres, passed)
-        notes = folder_notes(genres, empty, stray) + passed.notes(genres)
-    else:
-        labelled = read_labels(labels, genres, columns, passed)
-        tracks, notes = labelled.tracks, labelled.notes + passed.notes(genres)
-    tracks, formats = one_of_each_format(tracks)
-    notes += formats
-    try:
-        for folder in sorted({picture_path(track, out).parent for track in tracks}):
-            folder.mkdir(parents=True, exist_ok=True)
-            atomic.clear_leftovers(folder)
-        if labels is not None and labelled.groups:
-            write_groups(Path(out) / GROUPS, labelled.groups)
-            notes.append(
-                f"{Path(out) / GROUPS}: the groups of {len(labelled.groups)} tracks, for vision.split --groups"
-            )
-    except OSError as error:
-        raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
+    tracks, groups, notes = _list_tracks(genres, labels, columns, passed)
+    notes += _prepare_folders(tracks, out, groups)
     # Tracks that would write the same picture may be in two shards, so find them before taking this shard's part.
     collisions = {result.track: result for result in find_collisions(tracks)}
     if shard:

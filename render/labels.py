@@ -4,7 +4,7 @@ import argparse
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -238,6 +238,6 @@ def folder_name(label: str) -> str:
     return _FORBIDDEN.sub("-", label).strip(" .-")[:100].rstrip() or "unnamed"
 
 
-def write_groups(path: str | Path, groups: dict[str, str]) -> None:
+def write_groups(path: str | Path, groups: Mapping[str, str]) -> None:
     """Write the groups of tracks as ``vision.split --groups`` reads them."""
     atomic.write_csv(path, ["track", "group"], sorted(groups.items()))

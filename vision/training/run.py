@@ -114,6 +114,11 @@ def check_genres(train: Pictures, folder: str | Path) -> None:
         raise MelvisionError(f"{folder}: no usable picture of {', '.join(absent)}; add some or delete the folder")
 
 
+def has_musicnn(config: TrainConfig) -> bool:
+    """Whether musicnn is one of the fitted experts, and not the network that is trained."""
+    return MUSICNN in config.expert_weights and config.model != MUSICNN
+
+
 def check_model(config: TrainConfig) -> None:
     """Raise MelvisionError where there is no such model, or it cannot take pictures of this size.
 
@@ -121,8 +126,7 @@ def check_model(config: TrainConfig) -> None:
     """
     if config.init:
         read_initial(config.init, config.model)
-    experts = config.expert_weights
-    musicnn = MUSICNN in experts and config.model != MUSICNN
+    experts, musicnn = config.expert_weights, has_musicnn(config)
     if config.model in experts or musicnn:
         own = [name for name in experts if name != TEXTURE]
         create_model(
@@ -146,7 +150,7 @@ def make_model_spec(config: TrainConfig, train: Pictures, spec: InputSpec, about
     points = len(train_windows(train.x))
     texture, space = (points, 0) if TEXTURE in experts else (0, points)
     model = {"name": config.model, "mean": mean, "std": std, "dropout": config.dropout, "texture": texture}
-    model |= {"experts": experts, "space": space, "musicnn": MUSICNN in experts and config.model != MUSICNN}
+    model |= {"experts": experts, "space": space, "musicnn": has_musicnn(config)}
     return ModelSpec(train.classes, model, spec, about)
 
 
