@@ -75,19 +75,19 @@ def _listen(host, port):
 
 def _read_score(run):
     """Read from metrics.json how good the run is, in a few words; empty where there is none."""
-    import json
     from pathlib import Path
 
+    from vision.data.validate import read_json
     from vision.models import run_files
 
     try:
-        metrics = json.loads((Path(run) / run_files.METRICS).read_text("utf-8"))
+        metrics = read_json(Path(run) / run_files.METRICS, run_files.MetricsFile, "")
         if "like" in metrics:
             ((_, scores),), name = metrics["measured"].items(), Path(metrics["like"]).name
             return f"trained on all its tracks; {name}, of the same settings, was correct for {scores['accuracy']:.0%}"
         split = "test" if "test" in metrics else "dev"
         return f"correct for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):  # the page does without
         return ""
 
 

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     if args.final:
         return _train_final(args.like, args.out, args.data)
-    if args.resume and (like := read_like(args.resume)):
+    if args.resume and (like := "" if (Path(args.resume) / run_files.SEEDS).exists() else read_like(args.resume)):
         return _train_final(like, args.resume, read_config(args.resume).data, resume=True)
     config, out, problems = config_of(args), args.resume or args.out, []
     with Distributed() as distributed:

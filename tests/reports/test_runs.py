@@ -57,7 +57,7 @@ def test_what_is_no_finished_run(run, tmp_path):
 )
 def test_damaged_scores(run, content):
     (run / "metrics.json").write_text(content, "utf-8", "surrogateescape")
-    with pytest.raises(MelvisionError, match="metrics.json: missing or damaged .* expected "):
+    with pytest.raises(MelvisionError, match="metrics.json: .*expected it as training wrote it"):
         read_run(run)
 
 
@@ -74,17 +74,17 @@ def test_damaged_scores(run, content):
 )
 def test_scores_out_of_range(run, name, value):
     change(run / "metrics.json", lambda content: content["test"].update({name: value}))
-    with pytest.raises(MelvisionError, match="metrics.json: missing or damaged"):
+    with pytest.raises(MelvisionError, match="metrics.json: .*(found|is missing|there is)"):
         read_run(run)
 
 
 def test_damaged_settings(run):
     for content in ('{"config": 3}', '{"config": {"note": "\\ud800"}}', ""):
         (run / "config.json").write_text(content)
-        with pytest.raises(MelvisionError, match="json: missing or damaged"):
+        with pytest.raises(MelvisionError, match="config.json: .*(found|missing|no JSON)"):
             read_run(run)
     (run / "config.json").unlink()
-    with pytest.raises(MelvisionError, match="config.json: missing or damaged .No such file"):
+    with pytest.raises(MelvisionError, match="config.json: .*No such file"):
         read_run(run)
 
 

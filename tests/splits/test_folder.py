@@ -386,5 +386,5 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path):
         with pytest.raises(MelvisionError, match=f"two rows for {names['file']}"):
             split_folder(images, tmp_path / "data")
     path.write_text(before.replace(f"{names['file']},{names['genre']},", f"{names['file']},polka,"), "utf-8")
-    with pytest.raises(MelvisionError, match="under the genre polka"):
+    with pytest.raises(MelvisionError, match="under the genre 'polka'"):
         split_folder(images, tmp_path / "data")

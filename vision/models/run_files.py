@@ -1,12 +1,13 @@
 """A run folder: the names of its files and settings, the runs of several seeds, and the tracks that were trained on."""
 
-import csv
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import msgspec
 
 from render.errors import MelvisionError
-from vision.data.csv_files import read_csv
+from vision.data.validate import Count, Share, one_of, read_json, read_rows
 from vision.splits.keys import picture_key
 
 # Of one run.
@@ -35,6 +36,97 @@ FOLD = "done.json"  # predictions of a complete fold of a cross-validation
 RUNS = "runs"  # its name, unless the user chose another one
 INDEX = "index.html"  # a page that lists them
 
+#: Settings by name, as they stand in a file: `vision.training.config` checks the values.
+Settings = dict[str, str | int | float | bool | None]
+
+#: What to do about a file of a run that cannot be read.
+TODO = "expected it as training wrote it: restore it, or train again"
+
+
+class ConfigFile(TypedDict):
+    """``config.json``."""
+
+    config: Settings
+    threads: NotRequired[Annotated[int, msgspec.Meta(ge=1, le=1024)]]
+    like: NotRequired[str]
+
+
+class Scores(TypedDict):
+    """The scores of a split; see `vision.reports.metrics.score`."""
+
+    accuracy: Share
+    interval: tuple[Share, Share]
+    n: Count
+    macro_f1: Share
+    loss: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class MetricsFile(TypedDict):
+    """``metrics.json`` of a run, or of a final model, which has `like` and `measured`."""
+
+    dev: NotRequired[Scores]
+    dev_last: NotRequired[Scores]
+    test: NotRequired[Scores]
+    kept_epoch: NotRequired[Count]
+    like: NotRequired[str]
+    measured: NotRequired[dict[str, Scores]]
+
+
+class SeedsFile(TypedDict):
+    """``seeds.json``."""
+
+    config: Settings
+    seeds: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]]
+
+
+class Spread(TypedDict):
+    """Accuracies over seeds or folds."""
+
+    values: Annotated[list[Share], msgspec.Meta(min_length=1)]
+
+
+class SummaryAbout(TypedDict):
+    """How several runs were made."""
+
+    config: Settings
+    seeds: NotRequired[list[int]]
+    folds: NotRequired[int]
+    repeats: NotRequired[int]
+    fold_seed: NotRequired[int]
+    groups: NotRequired[list[str]]
+
+
+class SummaryFile(TypedDict):
+    """``summary.json`` of several seeds or of folds."""
+
+    pooled: Scores
+    about: SummaryAbout
+    accuracy: NotRequired[Spread]
+    judged: NotRequired[Annotated[str, one_of("test", "dev_last")]]
+    test: NotRequired[Spread]
+    dev_last: NotRequired[Spread]
+
+
+class FoldFile(TypedDict):
+    """``done.json`` of a fold."""
+
+    about: dict[str, Any]
+    probabilities: list[list[Share]]
+
+
+class SplitRow(TypedDict):
+    """A row of a run's ``split.csv``."""
+
+    split: Annotated[str, one_of("train", "dev", "test")]
+    genre: Annotated[str, msgspec.Meta(min_length=1)]
+    file: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+def read_config_file(run: str | Path) -> ConfigFile:
+    """Read ``config.json`` of a run folder; raises MelvisionError when it is missing or damaged."""
+    return read_json(Path(run) / CONFIG, ConfigFile, f"{run} is no run to resume; restore it, or train again")
+
+
 #: Settings that had another name in earlier versions: their flags and config.json files are still read.
 OLD_NAMES = {"colour": "random_eq"}
 
@@ -44,7 +136,7 @@ def current_names(settings: dict[str, Any]) -> dict[str, Any]:
     settings = {OLD_NAMES.get(name, name): value for name, value in settings.items()}
     if "texture" in settings:  # before the experts had weights of their own
         weights = {"experts": "network:0.3,texture:0.7" if settings.pop("texture") else "network", "soft_labels": 0.0}
-        settings |= weights | {"model": {"vgg": "vgg_small"}.get(settings["model"], settings["model"])}
+        settings |= weights | {"model": "vgg_small" if settings.get("model") == "vgg" else settings.get("model")}
     return settings
 
 
@@ -97,14 +189,12 @@ def trained_tracks(run: str | Path, *, pieces: bool = False) -> set[tuple[str, s
         raise MelvisionError(f"{run}: there is no such run; expected a run folder of vision.train")
     # All seeds are trained on the same split.
     path = next(iter(seed_files(folder, SPLIT)), folder / SPLIT)
-    try:
-        rows = [row for row in read_csv(path) if row["split"] == "train"]
-        if not rows:
-            raise KeyError("train")
-        keys = ((row["genre"], picture_key(row["genre"], row["file"], pieces=pieces)) for row in rows)
-        return {(unicodedata.normalize("NFC", genre), key) for genre, key in keys}
-    except (OSError, KeyError, csv.Error):
-        raise MelvisionError(
-            f"{path}: is missing or damaged, so it is unknown what the model was trained on, and it cannot judge the "
-            "labels of its own training set; use the predictions of vision.crossval (--predictions)"
-        ) from None
+    todo = (
+        "so it is unknown what the model was trained on, and it cannot judge the labels of its own training set; use "
+        "the predictions of vision.crossval (--predictions)"
+    )
+    rows = [row for row in read_rows(path, SplitRow, todo) if row["split"] == "train"]
+    if not rows:
+        raise MelvisionError(f"{path}: names no train picture, {todo}")
+    keys = ((row["genre"], picture_key(row["genre"], row["file"], pieces=pieces)) for row in rows)
+    return {(unicodedata.normalize("NFC", genre), key) for genre, key in keys}

@@ -5,7 +5,6 @@ import csv
 import errno
 import functools
 import json
-import math
 import os
 import time
 import unicodedata
@@ -19,6 +18,7 @@ import numpy as np
 
 from render.errors import MelvisionError
 from vision.data.csv_files import read_csv
+from vision.data.validate import read_json
 from vision.models import run_files
 from vision.reports import html, metrics
 from vision.reports.tables import NO_SCORE, read_split_predictions
@@ -32,6 +32,9 @@ JUDGED = {"test": "test", "dev_last": "dev, last epoch"}
 
 #: What damaged files make the functions below raise.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error)
+
+#: What to do about them.
+_TODO = "expected it as training wrote it: restore it, train again, or leave this run out"
 
 #: What is in the first lines of every page of ours.
 _OUR_PAGE = "<title>melvision:"
@@ -129,10 +132,7 @@ def _reading(path: Path) -> Iterator[None]:
     except MelvisionError:
         raise
     except _DAMAGED as error:
-        raise MelvisionError(
-            f"{path}: missing or damaged ({_found(error)}); expected it as training wrote it: restore it, train again, "
-            "or leave this run out"
-        ) from None
+        raise MelvisionError(f"{path}: missing or damaged ({_found(error)}); {_TODO}") from None
 
 
 def _found(error: BaseException) -> str:
@@ -185,10 +185,9 @@ def read_run(folder: str | Path) -> Run:
     path = _scores_file(folder)
     if path is None:
         raise MelvisionError(f"{folder}: {_why_no_scores(folder)}")
-    with _reading(path):
-        content = json.loads(path.read_text("utf-8"))
-        run = (_read_several if path.name == run_files.SUMMARY else _read_one)(folder, content)
-        run.finished = path.stat().st_mtime
+    run = (_read_several if path.name == run_files.SUMMARY else _read_one)(folder)
+    run.finished = path.stat().st_mtime
+    with _reading(path if path.name == run_files.SUMMARY else folder / run_files.CONFIG):
         # A name may hold bytes that are no text, but no page can hold what JSON allows beyond that.
         json.dumps(run.settings, ensure_ascii=False).encode("utf-8", "surrogateescape")
         return run
@@ -212,54 +211,36 @@ def _why_no_scores(folder: Path) -> str:
     return f"there is no run in this folder; {expected}{example}"
 
 
-def _read_one(folder: Path, content: dict[str, Any]) -> Run:
+def _read_one(folder: Path) -> Run:
     """A run of ``vision.train`` from its ``metrics.json``."""
+    path = folder / run_files.METRICS
+    content: dict[str, Any] = dict(read_json(path, run_files.MetricsFile, _TODO))
     if "like" in content:
         like = os.path.normpath(folder / content["like"])
         raise MelvisionError(f"{folder}: is a final model, trained on all its tracks: no score is its own; see {like}")
-    split = "test" if "test" in content else "dev_last"
-    scores, kept = _check_scores(content[split]), int(content["kept_epoch"])
-    config = folder / run_files.CONFIG
-    with _reading(config):
-        settings = run_files.current_names(json.loads(config.read_text("utf-8"))["config"])
+    with _reading(path):
+        split = "test" if "test" in content else "dev_last"
+        scores, kept = dict(content[split]), content["kept_epoch"]
+    settings = run_files.current_names(run_files.read_config_file(folder)["config"])
     return Run(str(folder), JUDGED[split], split, settings, scores, None, kept, 0.0)
 
 
-def _read_several(folder: Path, content: dict[str, Any]) -> Run:
+def _read_several(folder: Path) -> Run:
     """Several seeds, or a cross-validation, from its ``summary.json``."""
-    about = content["about"]
-    settings = run_files.current_names(about["config"])
-    if "seeds" in about:
-        settings["seed"] = about["seeds"]
-        judged, spread = (
-            f"{JUDGED[content['judged']]}, {len(about['seeds'])} seeds together",
-            content[content["judged"]],
-        )
-    else:
-        settings |= {name: about[name] for name in ("folds", "repeats", "fold_seed", "groups") if name in about}
-        judged, spread = f"held out in {about['folds']} folds", content["accuracy"]
-    values = [_check_share(value) for value in spread["values"]]
-    if not values:
-        raise ValueError("no scores")
-    spread, scores = metrics.mean_and_interval(values), _check_scores(content["pooled"])
-    return Run(str(folder), judged, "held out", settings, scores, spread, None, 0.0)
-
-
-def _check_share(value: Any) -> float:
-    value = float(value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{value} is not from 0 to 1")
-    return value
-
-
-def _check_scores(entry: dict[str, Any]) -> dict[str, Any]:
-    """The scores that are compared, each in its range."""
-    low, high = (_check_share(end) for end in entry["interval"])
-    n, loss = int(entry["n"]), float(entry["loss"])
-    if n < 1 or not 0 <= loss < math.inf:
-        raise ValueError(f"n = {n}, loss = {loss}")
-    shares = {name: _check_share(entry[name]) for name in ("accuracy", "macro_f1")}
-    return shares | {"interval": [low, high], "n": n, "loss": loss}
+    path = folder / run_files.SUMMARY
+    content: dict[str, Any] = dict(read_json(path, run_files.SummaryFile, _TODO))
+    with _reading(path):
+        about = content["about"]
+        settings = run_files.current_names(about["config"])
+        if "seeds" in about:
+            settings["seed"] = about["seeds"]
+            judged = f"{JUDGED[content['judged']]}, {len(about['seeds'])} seeds together"
+            values = content[content["judged"]]["values"]
+        else:
+            settings |= {name: about[name] for name in ("folds", "repeats", "fold_seed", "groups") if name in about}
+            judged, values = f"held out in {about['folds']} folds", content["accuracy"]["values"]
+    spread = metrics.mean_and_interval(values)
+    return Run(str(folder), judged, "held out", settings, dict(content["pooled"]), spread, None, 0.0)
 
 
 def interval_text(scores: dict[str, Any]) -> str:

@@ -22,8 +22,10 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from render.errors import MelvisionError
+from vision.data.validate import one_of
 from vision.splits.groups import Value, connected_components, genre_forms, look_up
 from vision.splits.keys import is_copy, picture_key
 
@@ -60,7 +62,7 @@ class Row:
     genre: str
     track: str
     group: str = ""
-    split: str = ""
+    split: Annotated[str, one_of(*SPLITS, "")] = ""
     left_out: str = ""
     pixels: str = ""
     size: int = 0

@@ -1,21 +1,21 @@
 """Pictures to ``data/{train,dev,test}/<genre>/``, with everything of a track in one split."""
 
-import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from render import atomic
 from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
-from vision.data.csv_files import read_csv
 from vision.data.folder_lock import locked
 from vision.data.genres import similar_genres
+from vision.data.validate import one_of, read_json
+from vision.data.validate import read_rows as read_csv_rows
 from vision.splits.assign import SPLITS, Row, assign_splits, compare_names, removal, straddling_groups
 from vision.splits.groups import artist_folders, connected_components, folder_groups, merge_groups, two_genres
 from vision.splits.keys import is_copy, picture_key, possible_pieces
@@ -34,6 +34,22 @@ DEFAULTS: dict[str, Any] = {
 }
 
 EXPECTED_RATIOS = "three numbers above 0 such as 80/10/10; only test may be 0"
+
+#: What to do about a damaged file of a data folder.
+TODO = "restore it, or split into another data folder"
+
+
+@dataclass
+class SplitFile:
+    """``split.json``; see `read_settings`. Those of earlier versions have neither `pieces` nor `folders`."""
+
+    images: str
+    seed: int
+    ratios: list[int | float]
+    lists: dict[Annotated[str, one_of(*SPLITS)], dict[str, bool]]
+    groups: dict[str, str]
+    pieces: bool = False
+    folders: bool = False
 
 
 @dataclass
@@ -105,19 +121,19 @@ def read_rows(data: str | Path) -> list[Row]:
     path = Path(data) / SPLIT_CSV
     if not path.exists():
         return []
-    try:
-        lines: dict[str, Row] = {}
-        rows = [Row(**row) for row in read_csv(path)]  # type: ignore[arg-type]  # numbers are converted below
-        for row in rows:
-            row.size, row.mtime_ns, row.inode = int(row.size), int(row.mtime_ns), int(row.inode)
-            if lines.setdefault(row.file, row) is not row:
-                raise ValueError(f"two rows for {row.file}: {lines[row.file].split or 'none'}, {row.split or 'none'}")
-            if Path(row.file).parts[:1] != (row.genre,):
-                raise ValueError(f"{row.file} under the genre {row.genre}")
-            if row.split not in ("", *SPLITS) or Path(row.file).is_absolute() or ".." in Path(row.file).parts:
-                raise ValueError(row.file)
-    except (TypeError, ValueError) as error:
-        raise MelvisionError(f"{path}: damaged ({error}); restore it, or split into another data folder") from None
+    lines: dict[str, Row] = {}
+    rows = read_csv_rows(path, Row, TODO)
+    for number, row in enumerate(rows, 2):
+        parts = Path(row.file).parts
+        if lines.setdefault(row.file, row) is not row:
+            wrong = f"two rows for {row.file}: {lines[row.file].split or 'none'}, {row.split or 'none'}"
+        elif parts[:1] != (row.genre,) or len(parts) < 2 or ".." in parts or "\0" in row.file:
+            wrong = f"file: found {row.file!r} under the genre {row.genre!r}; expected a path below that folder"
+        elif not row.track:
+            wrong = "track: found ''; expected its name"
+        else:
+            continue
+        raise MelvisionError(f"{path}, line {number}: {wrong}; {TODO}")
     return rows
 
 
@@ -141,13 +157,12 @@ def read_settings(data: str | Path) -> dict[str, Any]:
         When the file is missing or damaged.
     """
     path = Path(data) / SPLIT_JSON
+    settings = asdict(read_json(path, SplitFile, TODO))
     try:
-        settings = json.loads(path.read_text("utf-8"))
-        # Splits of earlier versions do not say whether names are of pieces and folders of artists.
-        needed = {name: settings[name] for name in ("images", *DEFAULTS) if name not in ("pieces", "folders")}
-        return needed | {name: bool(settings.get(name, False)) for name in ("pieces", "folders")}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise MelvisionError(f"{path}: missing or damaged; split into another data folder") from None
+        _check_ratios(settings["ratios"])
+    except ParameterError as error:
+        raise MelvisionError(f"{path}: ratios: found {error.value}; expected {error.expected}; {TODO}") from None
+    return settings
 
 
 def split_folder(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from render.errors import ParameterError
+from vision.data.validate import check
 from vision.models.run_files import OLD_NAMES, current_names
 
 #: Groups of flags on ``--help`` and of rows in docs/settings.md, in this order.
@@ -216,10 +217,20 @@ class TrainConfig:
 
         Raises
         ------
-        TypeError
-            When there is a setting that no version has.
+        ValueError
+            When there is a setting that no version has, or a value of another type or out of its range; the message
+            names it.
         """
-        return cls(**current_names(settings))
+        settings = current_names(settings)
+        unknown = [name for name in settings if name not in cls.__dataclass_fields__]
+        if unknown:
+            raise ValueError(f"{unknown[0]}: there is no such setting; docs/settings.md lists those there are")
+        config = check(settings, cls)
+        try:
+            config.check()
+        except ParameterError as error:
+            raise ValueError(f"{error.parameter}: found {error.value!r}; expected {error.expected}") from None
+        return config
 
     @property
     def expert_weights(self) -> dict[str, float]:

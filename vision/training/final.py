@@ -15,6 +15,7 @@ from render.errors import MelvisionError
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import InputSpec, Preprocessor
+from vision.data.validate import read_json
 from vision.inference.device import use_threads
 from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
@@ -86,16 +87,15 @@ def read_measured(run: str | Path) -> Measured:
     if (folder / run_files.SEEDS).exists():
         raise MelvisionError(f"{run}: holds several runs; name one of them, such as {run_files.seed_folder(folder, 0)}")
     path = folder / run_files.METRICS
-    try:
-        scores = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        raise MelvisionError(f"{path}: missing or damaged; expected a finished run of vision.train") from None
+    scores: dict[str, Any] = dict(read_json(path, run_files.MetricsFile, "expected a finished run of vision.train"))
     if "like" in scores:
         raise MelvisionError(
             f"{run}: is a final model, which was not measured; name the run that was: {scores['like']}"
         )
     _, spec = checkpoint.load_model(folder)
     split = "test" if "test" in scores else "dev"
+    if split not in scores:
+        raise MelvisionError(f"{path}: dev is missing; expected a finished run of vision.train")
     return Measured(folder, read_config(folder), spec, split, scores[split])
 
 

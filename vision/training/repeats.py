@@ -1,6 +1,5 @@
 """One training for each of several seeds, or for each fold of a cross-validation."""
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from render.errors import MelvisionError, ParameterError
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.folder_lock import locked
 from vision.data.preprocess import Preprocessor
+from vision.data.validate import read_json
 from vision.inference.windows import predict_proba
 from vision.models import run_files
 from vision.reports import metrics
@@ -32,7 +32,7 @@ from vision.splits.groups import merge_groups, read_groups
 from vision.splits.keys import possible_pieces
 from vision.splits.leaks import find_splits
 from vision.splits.tracks import missing_genres, number_tracks, small_genres
-from vision.training.config import TrainConfig
+from vision.training.config import TrainConfig, parse_seeds
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
 from vision.training.report import PooledResult, write_pooled
@@ -250,7 +250,11 @@ def run_fold(
     about = describe_run(config, how["hardware"], {"train": train, "held out": held_out})
     done = out / run_files.FOLD
     if done.exists():
-        earlier = json.loads(done.read_text("utf-8"))
+        earlier = read_json(done, run_files.FoldFile, "delete it, and this fold is done again")
+        if len(earlier["probabilities"]) != len(held_out.y) or {len(p) for p in earlier["probabilities"]} != {
+            len(held_out.classes)
+        }:
+            raise MelvisionError(f"{done}: is not of these pictures; delete it, and this fold is done again")
         if earlier["about"] != about:
             raise MelvisionError(f"{out}: was done with other settings or pictures; choose another folder")
         return np.array(earlier["probabilities"])
@@ -292,11 +296,13 @@ def read_seeds(out: str | Path) -> tuple[TrainConfig, list[int]]:
         When ``seeds.json`` is missing or damaged.
     """
     path = Path(out) / run_files.SEEDS
+    content = read_json(path, run_files.SeedsFile, f"{out} is no folder of runs")
     try:
-        content = json.loads(path.read_text("utf-8"))
-        return TrainConfig.from_dict(content["config"]), [int(seed) for seed in content["seeds"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise MelvisionError(f"{path}: missing or damaged; {out} is no folder of runs") from None
+        return TrainConfig.from_dict(content["config"]), parse_seeds(",".join(map(str, content["seeds"])))
+    except ParameterError as error:
+        raise MelvisionError(f"{path}: seeds: found {error.value}; expected {error.expected}") from None
+    except ValueError as error:
+        raise MelvisionError(f"{path}: {error}; {run_files.TODO}") from None
 
 
 @dataclass
@@ -378,7 +384,8 @@ def fit_seeds(
 def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the report of all seeds; returns their accuracies, and the scores of all of them together."""
     folders = [run_files.seed_folder(out, seed) for seed in seeds]
-    scores = [json.loads((folder / run_files.METRICS).read_text("utf-8")) for folder in folders]
+    read = (read_json(folder / run_files.METRICS, run_files.MetricsFile, run_files.TODO) for folder in folders)
+    scores: list[dict[str, Any]] = [dict(of_seed) for of_seed in read]
     judged = "test" if "test" in scores[0] else LAST
     summary = {
         split: metrics.mean_and_interval([of_seed[split]["accuracy"] for of_seed in scores])

@@ -45,28 +45,25 @@ def read_config(out: str | Path) -> TrainConfig:
     MelvisionError
         When ``config.json`` is missing or damaged.
     """
-    path = Path(out) / run_files.CONFIG
     try:
-        return TrainConfig.from_dict(json.loads(path.read_text("utf-8"))["config"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise MelvisionError(f"{path}: missing or damaged; {out} is no run to resume") from None
+        return TrainConfig.from_dict(run_files.read_config_file(out)["config"])
+    except MelvisionError:
+        raise
+    except ValueError as error:
+        raise MelvisionError(f"{Path(out) / run_files.CONFIG}: {error}; {run_files.TODO}") from None
 
 
 def read_like(out: str | Path) -> str:
     """The run whose settings a final model takes, from its run folder; empty for other runs."""
-    try:
-        like = json.loads((Path(out) / run_files.CONFIG).read_text("utf-8")).get("like", "")
-        return os.path.normpath(Path(out) / like) if like else ""
-    except (OSError, ValueError, AttributeError, TypeError):
-        return ""
+    like = run_files.read_config_file(out).get("like", "")
+    return os.path.normpath(Path(out) / like) if like else ""
 
 
 def threads_before(out: Path) -> int | None:
     """The thread count that an interrupted run computed with: its last bits depend on it."""
-    try:
-        return int(json.loads((out / run_files.CONFIG).read_text("utf-8"))["threads"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if not (out / run_files.CONFIG).exists():  # interrupted before it was written
         return None
+    return run_files.read_config_file(out).get("threads")
 
 
 def read_state(out: Path, about: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
