@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -127,7 +128,7 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _refuse_number(text)
 
 
-def read_rows(path: str | Path, kind: type[Kind], todo: str) -> list[Kind]:
+def read_rows(path: str | Path, kind: type[Kind], todo: str, columns: Collection[str] = ()) -> list[Kind]:
     """Read a CSV table with a header and check its rows.
 
     Parameters
@@ -138,6 +139,8 @@ def read_rows(path: str | Path, kind: type[Kind], todo: str) -> list[Kind]:
         As of `check`, of each row: cells by column name.
     todo : str
         As of `read_json`.
+    columns : collection of str
+        Columns that must be there though `kind` has a default for them.
 
     Returns
     -------
@@ -155,6 +158,9 @@ def read_rows(path: str | Path, kind: type[Kind], todo: str) -> list[Kind]:
             header = next(table, [])
             if len(set(header)) < len(header):
                 raise ValueError("a column is there twice")
+            for name in columns:
+                if name not in header:
+                    raise ValueError(f"there is no column {name}")
             rows = []
             for cells in table:
                 line = table.line_num

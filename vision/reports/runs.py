@@ -5,6 +5,7 @@ import csv
 import errno
 import functools
 import json
+import math
 import os
 import time
 import unicodedata
@@ -114,6 +115,8 @@ class Run:
         for path in filter(Path.exists, paths):
             with _reading(path):
                 rows = [{name: float(cell) for name, cell in row.items() if cell} for row in read_csv(path)]
+                if not all(math.isfinite(value) for row in rows for value in row.values()):
+                    raise ValueError("a value is not finite")
                 histories.append(sorted(rows, key=lambda row: row["epoch"]))
         return histories
 

@@ -122,7 +122,7 @@ def read_rows(data: str | Path) -> list[Row]:
     if not path.exists():
         return []
     lines: dict[str, Row] = {}
-    rows = read_csv_rows(path, Row, TODO)
+    rows = read_csv_rows(path, Row, TODO, [one.name for one in fields(Row)])
     for number, row in enumerate(rows, 2):
         parts = Path(row.file).parts
         if lines.setdefault(row.file, row) is not row:
