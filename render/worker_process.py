@@ -208,6 +208,11 @@ class WorkerProcess:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
         return TaskFailed(f"crashed the worker while decoding it ({name})", retry=True)
 
+    def kill(self) -> None:
+        """End the process at once, and every program that its task has started; `call` returns `TaskFailed`."""
+        if self.process:
+            self._kill()
+
     def close(self) -> None:
         """Tell the process to end, which it does within a second even in the middle of a task."""
         self.closed, process = True, self.process

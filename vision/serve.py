@@ -25,7 +25,9 @@ programs send a form with one file or several, and get a list with an entry a fi
                   "segments": [{"start": 0, "end": 182.4, "genre": "pop"}]}
   ?picture=true   "picture": the input of the network, a PNG as a data URI
   ?heat=true      "heat": a PNG that covers what the prediction is not based on; takes many times as long
-A request that is refused gets {"error": "..."} and a status of 400 or more.
+A request that is refused gets {"error": "..."} and a status of 400 or more; of 429 and 503 the header Retry-After
+says in how many seconds to come again. /openapi.json describes all of it. With --token:
+  curl -H "Authorization: Bearer TOKEN" -F file=@song.mp3 http://127.0.0.1:8765/api/predict
   curl http://127.0.0.1:8765/health
   {"status": "ok", "model": "standard-001", "classes": [...], "version": "...", ...}
 """
@@ -45,9 +47,14 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: "
                        "%(default)s, for this machine only; 0.0.0.0: for everybody who can reach it)")  # fmt: skip
     group.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: %(default)s)")
+    group.add_argument("--token", default=os.environ.get("MELVISION_TOKEN", ""), metavar="TEXT", help="answer only "
+                       "those who send it; the address that is printed has it (default: MELVISION_TOKEN of the "
+                       "environment, or none)")  # fmt: skip
     group = parser.add_argument_group("limits")
     group.add_argument("--max-mb", type=float, default=100, help="largest request, in MB (default: %(default)s)")
     group.add_argument("--max-seconds", type=float, default=3600, help="longest track (default: %(default)s)")
+    group.add_argument("--max-per-minute", type=int, default=300, metavar="N", help="predictions that one address may "
+                       "ask for in a minute (default: %(default)s)")  # fmt: skip
     add_device_flag(parser.add_argument_group("hardware"))
     return parser
 
@@ -106,10 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("max_mb", "max_seconds"):
         if not 0 < getattr(args, name) <= 1e6:
             raise ParameterError(name, f"{getattr(args, name):g}", "above 0 to 1000000")
+    if args.max_per_minute < 1:
+        raise ParameterError("max_per_minute", args.max_per_minute, "1 or more")
+    if not (args.token.isascii() and args.token.isprintable() and " " not in args.token):
+        raise ParameterError("token", args.token, "letters, digits and signs without spaces")
     _check_extra()
     import ipaddress
     import socket
     from pathlib import Path
+    from urllib.parse import quote
 
     # Opened first: loading a model takes seconds, in vain if the port is in use.
     with _listen(args.host, args.port) as listener:
@@ -128,19 +140,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             max_seconds=args.max_seconds,
             name=Path(args.run).resolve().name.encode(errors="backslashreplace").decode(),
             score=_read_score(args.run),
+            token=args.token,
+            per_minute=args.max_per_minute,
             hosts={"localhost", args.host.lower()} | (_host_names() if public else set()),
         )
         host = socket.gethostname() if address in ("0.0.0.0", "::") else f"[{address}]" if ":" in address else address
-        print(f"http://{host}:{port}/  (Ctrl-C stops it)", flush=True)
-        if public:
-            print_notes_and_failures(["everybody who can reach this machine can use it"])
+        shown = f"#token={quote(args.token)}" if args.token else ""
+        print(f"http://{host}:{port}/{shown}  (Ctrl-C stops it)", flush=True)
+        if public and not args.token:
+            print_notes_and_failures(["everybody who can reach this machine can use it; --token lets in who has it"])
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig, frame):
-                app.state.uploads.stop()  # uvicorn waits for running requests before it shuts the application down
+                app.state.stop()  # uvicorn waits for running requests before it shuts the application down
                 super().handle_exit(sig, frame)
 
-        server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=10))
+        server = Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:

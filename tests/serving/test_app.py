@@ -1,6 +1,7 @@
 """`vision.serve`: what a visitor gets, what a hostile one does not, and the page in a real browser."""
 
 import asyncio
+import contextlib
 import copy
 import io
 import json
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,15 @@ pytest.importorskip("fastapi", reason='needs the extra: pip install -e ".[web]"'
 from fastapi.testclient import TestClient  # noqa: E402
 
 from vision import serve
-from vision.data.preprocess import Preprocessor  # noqa: E402
 from vision.inference.predictor import Predictor  # noqa: E402
 from vision.serving import app as app_module
+from vision.serving import limits, readers
 from vision.serving.app import (
     MAX_FILES,
     create_app,  # noqa: E402
 )
+from vision.serving.readers import PREFIX
+from vision.serving.uploads import Patience, UploadPredictor
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -61,21 +65,28 @@ def predictor(trained):
     return Predictor(trained / "run", "cpu")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The temporary folder for the time of a test; it has to be empty afterwards."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The temporary folder; it has to be empty when the servers have stopped."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
     assert list(folder.iterdir()) == []
 
 
-@pytest.fixture
-def client(predictor, folder):
-    app = create_app(predictor, max_bytes=MAX_BYTES, max_seconds=30, name="run")
+@pytest.fixture(scope="module")
+def shared_client(predictor, folder):
+    """One server for all: the processes that read files take seconds to start."""
+    app = create_app(predictor, max_bytes=MAX_BYTES, max_seconds=30, name="run", per_minute=100_000)
     with TestClient(app, base_url="http://127.0.0.1:8765") as client:
         yield client
+
+
+@pytest.fixture
+def client(shared_client, folder):
+    yield shared_client
+    assert [path.name for path in folder.glob(f"{PREFIX}*/*") if path.name != ".lock"] == []
 
 
 def post(client, *files, **kwargs):
@@ -213,7 +224,7 @@ def test_the_busy_ask_to_come_again(client, monkeypatch, tmp_path):
 
 
 def test_who_sends_nothing_keeps_no_place(predictor, folder, monkeypatch):
-    monkeypatch.setattr(app_module, "UPLOAD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "STALL_SECONDS", 0.2)
     app = create_app(predictor, max_bytes=MAX_BYTES, max_seconds=30)
     headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"type": "http", "method": "POST", "path": "/api/predict", "query_string": b"", "headers": headers}
@@ -258,9 +269,7 @@ def test_pages_of_other_sites_get_nothing(client, tmp_path, headers, status):
     assert client.get("/health", headers=headers).status_code == status
 
 
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/..%2f..%2fetc/passwd", "/web.html", "/docs", "/openapi.json", "/static/", "/api/"]
-)
+@pytest.mark.parametrize("path", ["/etc/passwd", "/..%2f..%2fetc/passwd", "/web.html", "/docs", "/static/", "/api/"])
 def test_no_file_and_no_folder_is_served(client, path):
     assert client.get(path).status_code == 404
 
@@ -293,14 +302,15 @@ def test_an_answer_does_not_depend_on_the_other_files(client):
 
 
 def test_a_fault_of_ours_is_logged_and_costs_its_file_only(client, predictor, monkeypatch, tmp_path, caplog):
-    read = Preprocessor.from_file
+    complete, calls = Predictor.complete, []
 
-    def sometimes(self, path):
-        if path.name.startswith("0"):
+    def sometimes(self, *args):
+        calls.append(args)
+        if len(calls) == 1:
             raise ZeroDivisionError
-        return read(self, path)
+        return complete(self, *args)
 
-    monkeypatch.setattr(Preprocessor, "from_file", sometimes)
+    monkeypatch.setattr(Predictor, "complete", sometimes)
     bad, good = post(client, *[(f"{n}.png", picture_bytes(tmp_path)) for n in range(2)]).json()
     assert "a fault in melvision" in bad["error"]
     assert good["predicted"] == "jazz"
@@ -422,6 +432,195 @@ def test_a_port_in_use_and_a_missing_run_and_extra_end_in_one_line(served, tmp_p
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else True)
     assert serve.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err == 'error: vision.serve needs uvicorn; install the extra: pip install -e ".[web]"\n'
+
+
+# ---- under attack --------------------------------------------------------------------------------------
+
+
+def flac_of_silence(hours):
+    """A FLAC of hours of noise that is quiet: small for its length."""
+    data = io.BytesIO()
+    y = np.random.default_rng(0).integers(-1, 2, round(hours * 3600 * 8000)).astype(np.int16)
+    soundfile.write(data, y, 8000, format="FLAC")
+    return data.getvalue()
+
+
+@pytest.mark.slow
+def test_reading_ends_at_its_limits_and_others_are_served(predictor, folder, monkeypatch, tmp_path):
+    """Endless work, memory without end and a crash: each is one line, and the next file is read."""
+    monkeypatch.setattr(readers, "CPU_SECONDS", 4.0)
+    reader = readers.UploadReader(Slow(), 1)
+    try:
+        for name, told in (("loop", "4 s of CPU time"), ("memory", "GiB of memory"), ("crash", "crashed")):
+            start = time.monotonic()
+            with pytest.raises(readers.ReadError, match=told):
+                reader.read(Path(name))
+            assert time.monotonic() - start < 30
+        with pytest.raises(readers.ReaderFault, match="ZeroDivisionError"):
+            reader.read(Path("fault"))
+        with pytest.raises(readers.ReadError, match="^the file: is no picture$"):
+            reader.read(Path("wrong"))
+        threading.Timer(1.0, reader.stop).start()
+        start = time.monotonic()
+        with pytest.raises(readers.ReadError, match="stopping"):
+            reader.read(Path("loop"))
+        assert time.monotonic() - start < 3
+    finally:
+        reader.stop()
+
+
+class Slow:
+    """Stands for a Preprocessor; each name of a file is a kind of trouble."""
+
+    def from_file(self, path):
+        if path.name == "loop":
+            while True:
+                pass
+        if path.name == "memory":
+            return bytearray(8 << 30)
+        if path.name == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if path.name == "fault":
+            return 1 / 0
+        raise ValueError(f"{path}: is no picture")
+
+
+def test_an_answer_ends_within_a_batch(predictor, tmp_path):
+    picture = tmp_path / "p.png"
+    write_picture(picture, spectrogram_of("metal", 3, 300))
+    uploads = UploadPredictor(predictor, 30, 1)
+    uploads.reader.read = uploads_preprocessor(predictor).from_file
+    with open(picture, "rb") as file:
+        late = uploads.predict([("p.png", file)], ["heat"], Patience(-1.0))
+    assert "took over" in late[0]["error"]
+    patience = Patience(60.0)
+    patience.give_up("nobody waited")
+    with open(picture, "rb") as file:
+        assert "nobody waited" in uploads.predict([("p.png", file)], (), patience)[0]["error"]
+
+
+def uploads_preprocessor(predictor):
+    from vision.data.preprocess import Preprocessor
+
+    return Preprocessor(predictor.spec, max_seconds=30)
+
+
+def test_a_token_is_asked_for(predictor, folder, tmp_path):
+    app = create_app(predictor, max_bytes=MAX_BYTES, max_seconds=30, token="secret")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert client.get("/").status_code == 200
+        for path in "/health", "/openapi.json":
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
+            assert client.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert post(client, ("a.png", b"x")).status_code == 401
+
+
+def test_requests_are_counted_by_address():
+    visitors = limits.Visitors(1000, 3)
+    for _ in range(3):
+        visitors.count_request("a")
+    with pytest.raises(limits.Busy) as busy:
+        visitors.count_request("a")
+    assert busy.value.status == 429 and 1 <= busy.value.seconds <= 61
+    visitors.count_request("b")
+
+
+def test_half_sent_uploads_lock_nobody_out(monkeypatch):
+    visitors = limits.Visitors(1000, 3)
+    with contextlib.ExitStack() as places:
+        for _ in range(limits.MAX_ARRIVING_OF_ONE):
+            places.enter_context(visitors.arriving("a"))
+        with pytest.raises(limits.Busy), visitors.arriving("a"):
+            pass
+        with visitors.arriving("b"):
+            pass
+    with visitors.arriving("a"), visitors.holding() as upload:
+        upload.add(900)
+        with visitors.holding() as other, pytest.raises(limits.Busy):
+            other.add(200)
+        upload.add(100)
+        monkeypatch.setattr(limits, "GRACE_SECONDS", -1.0)
+        upload._since -= 10
+        with pytest.raises(TimeoutError):
+            upload.add(0)
+    with visitors.holding() as upload:
+        upload.add(1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_nothing_of_an_upload_is_left(trained, tmp_path, sign):
+    """Stopped in the middle of a long file; what a kill leaves goes at the next start."""
+    call = [sys.executable, "-m", "vision.serve", str(trained / "run"), "--port", "0", "--device", "cpu"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+
+    def start():
+        process = subprocess.Popen(call, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return process, re.match(rb"(http://127\.0\.0\.1:\d+/)", process.stdout.readline())[1].decode()
+
+    process, url = start()
+    sound = flac_of_silence(0.95)
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.flac"\r\n\r\n' + sound + b"\r\n--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+
+    def ask():
+        with contextlib.suppress(Exception):
+            get_json(url + "api/predict?heat=true", form, headers)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_for(lambda: list(tmp_path.glob(f"{PREFIX}*/*/*.flac")))
+    process.send_signal(sign)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - begun < 3
+    thread.join()
+    if sign == signal.SIGKILL:
+        left = list(tmp_path.glob(f"{PREFIX}*"))
+        assert len(left) == 1
+        os.utime(left[0], (0, 0))  # it has been there for a while
+        process, _ = start()
+        wait_for(lambda: not left[0].exists())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert list(tmp_path.glob("melvision-*")) == []
+    assert b"Traceback" not in err, err.decode()
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_no_request_that_the_description_allows_ends_in_a_fault(predictor, folder):
+    """Requests made from /openapi.json, right ones and wrong ones."""
+    schemathesis = pytest.importorskip("schemathesis")
+    import hypothesis
+
+    app = create_app(predictor, max_bytes=200_000, max_seconds=30, per_minute=1_000_000, hosts=["testserver"])
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    seen = Counter()
+    try:
+        for operation in schema.get_all_operations():
+
+            @hypothesis.given(case=operation.ok().as_strategy())
+            @hypothesis.settings(max_examples=60, deadline=None, database=None, derandomize=True)
+            def check(case):
+                answer = case.call()
+                seen[case.method, case.path, answer.status_code] += 1
+                assert answer.status_code < 500, answer.text
+                assert answer.status_code < 400 or answer.json()["error"]
+
+            check()
+    finally:
+        app.state.stop()
+    assert {path for _, path, _ in seen} == {"/", "/health", "/api/predict"}
+    assert any(path == "/api/predict" and status == 200 for _, path, status in seen), seen
 
 
 # ---- in a real browser ---------------------------------------------------------------------------------

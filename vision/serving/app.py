@@ -9,6 +9,7 @@ import base64
 import contextlib
 import hashlib
 import ipaddress
+import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
@@ -26,21 +28,24 @@ from starlette.types import Receive, Scope, Send
 
 from render import __version__
 from vision.inference.predictor import Predictor, readable_endings
-from vision.serving.uploads import EXTRAS, UploadPredictor
+from vision.serving import limits
+from vision.serving.readers import upload_folder
+from vision.serving.uploads import EXTRAS, Patience, UploadPredictor
 
 PAGE = Path(__file__).with_name("page.html")
 
-#: Requests processed at a time: they decode in parallel, and share the network batch by batch.
+#: Requests processed at a time: they share the network batch by batch, and the processes that read files.
 WORKERS = 4
+READERS = min(WORKERS, os.cpu_count() or 1)
 
-#: Requests accepted at a time, each with its upload on disk; others get status 503.
+#: Requests accepted at a time that have arrived whole, each with its upload on disk; others get status 503.
 MAX_WAITING = 16
 
 #: Files in one request.
 MAX_FILES = 100
 
-#: Time that a request may take to arrive: one that sends nothing must not occupy a place for ever.
-UPLOAD_SECONDS = 900
+#: Seconds that the answer to one request is worked at.
+ANSWER_SECONDS = 600.0
 
 
 def read_page() -> tuple[str, dict[str, str]]:
@@ -106,25 +111,45 @@ class _TooLarge(Exception):
 
 
 @contextlib.asynccontextmanager
-async def _receive_files(request: Request, max_bytes: int) -> AsyncIterator[list[tuple[str, BinaryIO]]]:
+async def _receive_files(
+    request: Request, max_bytes: int, visitors: limits.Visitors
+) -> AsyncIterator[list[tuple[str, BinaryIO]]]:
     """Receive a form with files: name and content of each. Refused if it is too large, too slow or no such form."""
     too_large = HTTPException(413, f"more than {max_bytes / 1e6:g} MB, the limit of one request here")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
-    received = 0
+    with contextlib.ExitStack() as held:
+        form = await _receive_form(request, max_bytes, visitors, held, too_large)
+        try:
+            items = form.multi_items()
+            files = [(file.filename or "", file.file) for _, file in items if isinstance(file, UploadFile)]
+            if not files:
+                raise HTTPException(400, "holds no file; expected a form with files: curl -F file=@song.mp3 URL")
+            yield files
+        finally:
+            await form.close()
+
+
+async def _receive_form(
+    request: Request, max_bytes: int, visitors: limits.Visitors, held: contextlib.ExitStack, too_large: HTTPException
+) -> FormData:
+    """Receive a form; its bytes are counted until `held` is closed."""
+    upload = held.enter_context(visitors.holding())
 
     async def receive_limited():
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > max_bytes:
+        async with asyncio.timeout(limits.STALL_SECONDS):
+            message = await request.receive()
+        n_bytes = len(message.get("body", b""))
+        if upload.received + n_bytes > max_bytes:
             raise _TooLarge
+        upload.add(n_bytes)
         return message
 
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
-            form = await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
+        async with asyncio.timeout(limits.UPLOAD_SECONDS):
+            with visitors.arriving(address_of(request)):
+                return await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
     except _TooLarge:
         raise too_large from None
     except FormParserError:  # older versions of starlette do not catch it
@@ -132,14 +157,24 @@ async def _receive_files(request: Request, max_bytes: int) -> AsyncIterator[list
     except ClientDisconnect:
         raise HTTPException(400, "did not arrive completely") from None
     except TimeoutError:
-        raise HTTPException(408, f"did not arrive within {UPLOAD_SECONDS:g} s") from None
+        raise HTTPException(408, "did not arrive in time") from None
+
+
+def address_of(request: Request) -> str:
+    """The visitor's address; a network of IPv6 counts as one, for a single machine may have all its addresses."""
+    host = request.client.host if request.client else ""
     try:
-        files = [(file.filename or "", file.file) for _, file in form.multi_items() if isinstance(file, UploadFile)]
-        if not files:
-            raise HTTPException(400, "holds no file; expected a form with files: curl -F file=@song.mp3 URL")
-        yield files
-    finally:
-        await form.close()
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else host
+
+
+async def _until_gone(request: Request, patience: Patience) -> None:
+    """Give up an answer that nobody waits for any more."""
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.5)
+    patience.give_up("nobody waited for it any more")
 
 
 def create_app(
@@ -150,6 +185,8 @@ def create_app(
     name: str = "",
     score: str = "",
     hosts: Collection[str] = ("localhost",),
+    token: str = "",
+    per_minute: int = 300,
 ) -> FastAPI:
     """Create the application.
 
@@ -165,27 +202,34 @@ def create_app(
         The model's name, and how good it is, in a few words.
     hosts : collection of str
         Host names of this machine that requests may use; addresses are always accepted.
+    token : str
+        What requests must send as ``Authorization: Bearer TOKEN``; empty asks for none. The page itself is free.
+    per_minute : int
+        Predictions that one address may ask for in a minute.
 
     Returns
     -------
     app : fastapi.FastAPI
-        With ``GET /``, ``GET /health`` and ``POST /api/predict``; ``app.state.uploads.stop()`` stops the predictions
-        that are being computed.
+        With ``GET /``, ``GET /health``, ``POST /api/predict`` and ``GET /openapi.json``; ``app.state.stop()`` stops
+        the predictions that are being computed.
     """
     page, security_headers = read_page()
-    uploads = UploadPredictor(predictor, max_seconds)
+    uploads = UploadPredictor(predictor, max_seconds, READERS)
     pool = ThreadPoolExecutor(WORKERS, "predict")
+    visitors = limits.Visitors(MAX_WAITING * max_bytes, per_minute)
     waiting = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
-        yield
-        uploads.stop()
-        pool.shutdown(wait=False, cancel_futures=True)
+        with upload_folder() as uploads.folder:
+            uploads.reader.start()
+            yield
+            uploads.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
 
     # No documentation pages: FastAPI's load their scripts from the internet.
-    app = FastAPI(title="melvision", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.state.uploads = uploads
+    app = FastAPI(title="melvision", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.stop = uploads.stop
 
     app.add_middleware(TrustedHosts, allowed_hosts=sorted(hosts), www_redirect=False)
 
@@ -194,6 +238,9 @@ def create_app(
     async def refuse_other_sites(request, call_next):
         if is_foreign_origin(request.headers):
             response = JSONResponse({"error": "the request was sent by a page of another site"}, 403)
+        elif token and request.url.path != "/" and not limits.has_token(request.headers, token):
+            message = "needs the token that the server was started with, as the header Authorization: Bearer TOKEN"
+            response = JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
         else:
             response = await call_next(request)
             # `TrustedHosts` refuses in plain text, which nothing else here sends.
@@ -207,28 +254,71 @@ def create_app(
     async def refuse(request, error):
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
-    @app.get("/")
+    @app.exception_handler(limits.Busy)
+    async def ask_to_come_again(request, busy):
+        return JSONResponse({"error": busy.reason}, busy.status, {"Retry-After": str(busy.seconds)})
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_parameters(request, error):
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+    @app.get("/", response_class=HTMLResponse)
     async def show_page():
         return HTMLResponse(page)
 
     @app.get("/health")
     async def health():
         pictures, sounds = readable_endings()
-        limits = {"max_bytes": max_bytes, "max_seconds": max_seconds, "max_files": MAX_FILES}
+        most = {"max_bytes": max_bytes, "max_seconds": max_seconds, "max_files": MAX_FILES}
         state = {"status": "ok", "model": name, "score": score, "classes": uploads.classes, "version": __version__}
-        return state | {"limits": limits, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
+        return state | {"limits": most, "reads": {"pictures": pictures, "sounds": sounds}, "waiting": waiting}
 
-    @app.post("/api/predict", response_model=None)
-    async def predict(request: Request) -> Any:
+    @app.post("/api/predict", response_model=None, responses=_REFUSALS, openapi_extra={"requestBody": _FORM})
+    async def predict(
+        request: Request, timeline: bool = False, picture: bool = False, heat: bool = False
+    ) -> list[dict[str, Any]]:
         nonlocal waiting
-        if waiting >= MAX_WAITING:
-            raise HTTPException(503, "busy; try again in a few seconds", {"Retry-After": "3"})
-        waiting += 1
-        try:
-            async with _receive_files(request, max_bytes) as files:
-                extras = [extra for extra in EXTRAS if request.query_params.get(extra) in ("1", "true")]
-                return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, files, extras)
-        finally:
-            waiting -= 1
+        visitors.count_request(address_of(request))
+        asked = {"timeline": timeline, "picture": picture, "heat": heat}
+        async with _receive_files(request, max_bytes, visitors) as files:
+            if waiting >= MAX_WAITING:
+                raise limits.Busy(503, "busy; try again in a few seconds", 3)
+            waiting += 1
+            patience = Patience(ANSWER_SECONDS)
+            gone = asyncio.create_task(_until_gone(request, patience))
+            try:
+                extras = [extra for extra in EXTRAS if asked[extra]]
+                return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, files, extras, patience)
+            finally:
+                gone.cancel()
+                waiting -= 1
 
     return app
+
+
+#: The body of a request for predictions, and the refusals, as OpenAPI describes them.
+_FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        }
+    },
+}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": reason,
+        "content": {
+            "application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}},
+        },
+    }
+    for status, reason in {
+        400: "no form with files", 401: "no token", 403: "of another site", 408: "did not arrive in time",
+        413: "too large", 422: "a parameter of another type", 429: "too many requests in a minute", 503: "busy",
+    }.items()
+}  # fmt: skip

@@ -3,6 +3,7 @@
 import base64
 import io
 import logging
+import math
 import re
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor
 from vision.inference.output import headline
 from vision.inference.predictor import SILENT, Answers, Prediction, Predictor, readable_endings
 from vision.inference.timeline import segments, timeline
+from vision.serving.readers import ReadError, UploadReader
 
 Result = TypeVar("Result")
 
@@ -35,17 +37,40 @@ MAX_COLUMNS = 2048
 EXTRAS = ("timeline", "picture", "heat")
 
 
+class Patience:
+    """How long an answer is worked at: until a time is over, or somebody gives up.
+
+    Parameters
+    ----------
+    seconds : float
+        The time, from now on.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+        self._reason = ""
+
+    def give_up(self, reason: str) -> None:
+        """End the work within a batch."""
+        self._reason = reason
+
+    def check(self) -> None:
+        """Raise InterruptedError when it is time to stop."""
+        if self._reason:
+            raise InterruptedError(f"was not predicted: {self._reason}")
+        if time.monotonic() > self._end:
+            raise InterruptedError(f"took over {self._seconds:g} s to predict; stopped")
+
+
 class _OneAtATime:
-    """A predictor's network for several threads, which take turns, and which a stop ends within a batch.
+    """A predictor's network for several threads, which take turns, and which end within a batch.
 
     torch uses all cores for one call. The lock is held for a batch, not for a request: explaining a picture takes a
     hundred calls, and nobody waits for longer than one of them.
     """
 
-    def __init__(self, predictor: Predictor):
-        self._predictor = predictor
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
+    def __init__(self, predictor: Predictor, lock: threading.Lock, patience: Sequence[Patience]):
+        self._predictor, self._lock, self._patience = predictor, lock, patience
         self.spec = predictor.spec
 
     def probabilities(self, x: PixelStore) -> np.ndarray:
@@ -58,13 +83,9 @@ class _OneAtATime:
 
     def _in_turn(self, compute: Callable[[PixelStore], Result], x: PixelStore) -> Result:
         with self._lock:
-            if self._stopping.is_set():
-                raise InterruptedError("was not predicted: the server is stopping")
+            for patience in self._patience:
+                patience.check()
             return compute(x)
-
-    def stop(self) -> None:
-        """End what is being computed, within a batch."""
-        self._stopping.set()
 
 
 class UploadPredictor:
@@ -76,23 +97,32 @@ class UploadPredictor:
         The model.
     max_seconds : float
         The longest track taken.
+    jobs : int
+        Processes that read files.
 
     Attributes
     ----------
+    folder : Path or None
+        Where uploads are stored while they are read; None is the system's temporary folder.
     classes : list of str
         The genres as they are shown: a folder's name may hold bytes that are no text.
     """
 
-    def __init__(self, predictor: Predictor, max_seconds: float):
+    def __init__(self, predictor: Predictor, max_seconds: float, jobs: int):
+        self.folder: Path | None = None
         self.classes = [genre.encode(errors="backslashreplace").decode() for genre in predictor.classes]
-        self._preprocessor = Preprocessor(predictor.spec, max_seconds=max_seconds)
-        self._predictor, self._network = predictor, _OneAtATime(predictor)
+        self.reader = UploadReader(Preprocessor(predictor.spec, max_seconds=max_seconds), jobs)
+        self._predictor, self._lock = predictor, threading.Lock()
+        self._until_stop = Patience(math.inf)
 
     def stop(self) -> None:
-        """End what is being computed, within a batch: it might take minutes."""
-        self._network.stop()
+        """End what is being read and computed: it might take minutes."""
+        self._until_stop.give_up("the server is stopping")
+        self.reader.stop()
 
-    def predict(self, uploads: Sequence[tuple[str, BinaryIO]], extras: Collection[str] = ()) -> list[dict]:
+    def predict(
+        self, uploads: Sequence[tuple[str, BinaryIO]], extras: Collection[str] = (), patience: Patience | None = None
+    ) -> list[dict]:
         """Predict some uploads.
 
         Parameters
@@ -101,6 +131,8 @@ class UploadPredictor:
             The visitor's name for each, which is shown but no path is made of it, and its content.
         extras : collection of str
             Some of `EXTRAS`.
+        patience : Patience, optional
+            How long to work at them.
 
         Returns
         -------
@@ -108,28 +140,28 @@ class UploadPredictor:
             ``file``, and ``error`` or the prediction, in the order of `uploads`.
         """
         answers = []
-        with tempfile.TemporaryDirectory(prefix="melvision-") as folder:
+        network = _OneAtATime(self._predictor, self._lock, [self._until_stop, patience or Patience(math.inf)])
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             for number, (name, file) in enumerate(uploads):
                 path, problem = _store(Path(folder), number, name, file)
                 start = time.perf_counter()
-                answer = self._predict(path, extras) if path and not problem else {"error": problem}
+                answer = self._predict(network, path, extras) if path and not problem else {"error": problem}
                 answers.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
         return answers
 
-    def _predict(self, path: Path, extras: Collection[str]) -> dict:
+    def _predict(self, network: _OneAtATime, path: Path, extras: Collection[str]) -> dict:
         try:
-            read = self._preprocessor.from_file(path)
-            return {"predicted": None, "error": SILENT} if read.silent else self._answer(read, extras)
-        except UNUSABLE as error:
-            message = str(error) or type(error).__name__
-            return {"error": message.replace(f"file:{path}", "the file").replace(str(path), "the file")}
+            read = self.reader.read(path)
+            return {"predicted": None, "error": SILENT} if read.silent else self._answer(network, read, extras)
+        except (ReadError, *UNUSABLE) as error:
+            return {"error": str(error)}
         except Exception:  # no fault of the file: it must not cost the visitor the answers for the others
             logging.getLogger(__name__).exception("while predicting an upload")
             return {"error": "could not be predicted because of a fault in melvision; the server's log says more"}
 
-    def _answer(self, read: NetworkInput, extras: Collection[str]) -> dict:
+    def _answer(self, network: _OneAtATime, read: NetworkInput, extras: Collection[str]) -> dict:
         found = Prediction(None, self.classes, notes=read.notes)
-        self._predictor.complete([found], self._network.answers(PixelStore.of(read.x[None])))
+        self._predictor.complete([found], network.answers(PixelStore.of(read.x[None])))
         p = found.p
         assert p is not None
         label = int(p.argmax())
@@ -145,7 +177,7 @@ class UploadPredictor:
             "length": _rounded(read.seconds, 2),
         }
         if "timeline" in extras:
-            times, course = timeline(self._network, read.x, read.seconds)
+            times, course = timeline(network, read.x, read.seconds)
             stretches = segments(times, course)
             answer["timeline"] = {
                 "times": _rounded(times, 2),
@@ -163,7 +195,7 @@ class UploadPredictor:
             if settings is not None and settings.kind == "mel":
                 answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2]
         if "heat" in extras:
-            heat = saliency(self._network, read.x, label)[:, :own_width]
+            heat = saliency(network, read.x, label)[:, :own_width]
             answer["heat"] = _mask(heat) if heat.any() else None
         return answer
 
