@@ -20,11 +20,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import FormData, Headers, UploadFile
+from starlette.datastructures import FormData, Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from render import __version__
 from vision.inference.predictor import Predictor, readable_endings
@@ -77,19 +76,49 @@ def read_page() -> tuple[str, dict[str, str]]:
     }
 
 
-class TrustedHosts(TrustedHostMiddleware):
-    """Starlette's check of the Host header, except that addresses are accepted as well as the allowed names.
+class Guard:
+    """Refuses what pages of other sites send, and who lacks the token; adds the security headers to every answer.
 
     A page of another site can make its own name resolve to this machine (DNS rebinding), but its browser then sends
-    that name. An address in the header comes from a browser or program that was told to connect to it.
+    that name. An address in the Host header comes from a browser or program that was told to connect to it.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is guarded.
+    hosts : collection of str
+        Names that the Host header may hold.
+    token : str
+        As of `create_app`.
+    headers : dict
+        Sent with every answer.
     """
 
+    def __init__(self, app: ASGIApp, hosts: Collection[str], token: str, headers: Mapping[str, str]):
+        self.app, self.hosts, self.token, self.headers = app, frozenset(hosts), token, headers
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it with status 400 in plain text."""
-        if scope["type"] == "http" and _is_address(Headers(scope=scope).get("host", "")):
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self.headers)
+            await send(message)
+
+        headers, app = Headers(scope=scope), self.app
+        host = headers.get("host", "")
+        if is_foreign_origin(headers):
+            app = JSONResponse({"error": "the request was sent by a page of another site"}, 403)
+        elif not _is_address(host) and host.split(":")[0] not in self.hosts:
+            message = "the Host header names another machine; open the address that the server printed"
+            app = JSONResponse({"error": message}, 403)
+        elif self.token and scope["path"] != "/" and not limits.has_token(headers, self.token):
+            message = "needs the token that the server was started with, as the header Authorization: Bearer TOKEN"
+            app = JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+        await app(scope, receive, send_with_headers)
 
 
 def _is_address(host: str) -> bool:
@@ -154,6 +183,10 @@ async def _receive_form(
         raise too_large from None
     except FormParserError:  # older versions of starlette do not catch it
         raise HTTPException(400, "is no valid form; expected what curl -F file=@song.mp3 URL sends") from None
+    except asyncio.CancelledError:
+        if not visitors.stopping:
+            raise
+        raise HTTPException(503, "the server is stopping") from None
     except ClientDisconnect:
         raise HTTPException(400, "did not arrive completely") from None
     except TimeoutError:
@@ -229,26 +262,14 @@ def create_app(
 
     # No documentation pages: FastAPI's load their scripts from the internet.
     app = FastAPI(title="melvision", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.stop = uploads.stop
 
-    app.add_middleware(TrustedHosts, allowed_hosts=sorted(hosts), www_redirect=False)
+    def stop() -> None:
+        visitors.stopping = True
+        uploads.stop()
 
-    # Added last, it is called first.
-    @app.middleware("http")
-    async def refuse_other_sites(request, call_next):
-        if is_foreign_origin(request.headers):
-            response = JSONResponse({"error": "the request was sent by a page of another site"}, 403)
-        elif token and request.url.path != "/" and not limits.has_token(request.headers, token):
-            message = "needs the token that the server was started with, as the header Authorization: Bearer TOKEN"
-            response = JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
-        else:
-            response = await call_next(request)
-            # `TrustedHosts` refuses in plain text, which nothing else here sends.
-            if response.headers.get("content-type", "").startswith("text/plain"):
-                message = "the Host header names another machine; open the address that the server printed"
-                response = JSONResponse({"error": message}, 403)
-        response.headers.update(security_headers)
-        return response
+    app.state.stop = stop
+
+    app.add_middleware(Guard, hosts=hosts, token=token, headers=security_headers)
 
     @app.exception_handler(HTTPException)
     async def refuse(request, error):

@@ -36,12 +36,18 @@ class Visitors:
         Bytes of uploads that are held at a time.
     per_minute : int
         Requests of one address in a minute.
+
+    Attributes
+    ----------
+    stopping : bool
+        Whether the server is about to end.
     """
 
     def __init__(self, max_bytes: int, per_minute: int):
         self.max_bytes, self.per_minute = max_bytes, per_minute
         self._arriving: Counter[str] = Counter()
         self._bytes = 0
+        self.stopping = False
         self._times: dict[str, deque[float]] = {}
 
     def count_request(self, address: str) -> None:
