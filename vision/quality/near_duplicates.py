@@ -7,11 +7,11 @@ compared with its own moving average and with the mean of all bands, and loudnes
 colormap, level range, size or encoding changes little, and neither do steady tones nor onsets that all music of one
 tempo shares. The frequency axes must agree.
 
-Every two fingerprints are then compared at every time offset at which they share enough (10 s, or 80 % of the
-shorter). The similarity at an offset is the normalised cross-correlation of what is shared: the sum of products
-over bands and frames, divided by the square root of both energies in the overlap. Products at all offsets come from
-one FFT a fingerprint and one matrix product a frequency, for many pairs at once. The energies come from cumulative
-sums.
+Every two fingerprints (of very many pictures those that `candidates` finds) are then compared at every time offset at
+which they share enough (10 s, or 80 % of the shorter). The similarity at an offset is the normalised cross-correlation
+of what is shared: the sum of products over bands and frames, divided by the square root of both energies in the
+overlap. Products at all offsets come from one FFT a fingerprint and one matrix product a frequency, for many pairs at
+once. The energies come from cumulative sums.
 
 A pair is reported when its best similarity is at least `SIMILAR` (more where little is shared, because chance
 agreement is likelier there) and stands out by `DISTINCT` from every other offset. Tracks that only share a loop
@@ -20,11 +20,14 @@ agree at many offsets and are not reported. Equal pixels are found elsewhere, by
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
+
+from vision.quality.candidates import StretchIndex
 
 N_BANDS = 32
 
@@ -47,6 +50,15 @@ CERTAIN = 0.9
 
 #: Offsets within so many frames count as one.
 _NEIGHBOURS = 4
+
+#: Steps of a fingerprint to 1.
+_LEVELS = 16
+
+#: Pairs of pictures of two lengths up to which all are compared: 4 million take some 20 s on one core.
+ALL_PAIRS = 1 << 22
+
+#: Pairs that are verified at a time.
+_CHECKED = 256
 
 #: Bytes that a block of correlations may take.
 _BLOCK = 1 << 26
@@ -87,8 +99,9 @@ def fingerprint(levels: np.ndarray, seconds: float) -> np.ndarray:
 
     Returns
     -------
-    values : np.ndarray, shape (N_BANDS, n_frames), float32
-        Each band minus its moving average and the mean over bands, at even loudness. All zero where nothing changes.
+    values : np.ndarray, shape (N_BANDS, n_frames), int8
+        Each band minus its moving average and the mean over bands, at even loudness, in steps of 1/16: of 100 000
+        pictures they have to fit into memory. All zero where nothing changes.
     """
     width = max(1, round(levels.shape[1] * min(1, MAX_SECONDS / seconds)))
     n_frames = max(1, int(min(seconds, MAX_SECONDS) / FRAME + 0.5))
@@ -101,7 +114,7 @@ def fingerprint(levels: np.ndarray, seconds: float) -> np.ndarray:
     values /= values.std(axis=1, keepdims=True).clip(2)
     np.clip(values, -3, 3, out=values)
     loudness = np.sqrt(uniform_filter1d(np.square(values).mean(axis=0), trend, mode="nearest").clip(0))
-    return values / loudness.clip(0.3)
+    return np.rint(values / loudness.clip(0.3) * _LEVELS).clip(-127, 127).astype(np.int8)
 
 
 def _min_overlap(a: int, b: int) -> int | None:
@@ -141,12 +154,7 @@ def _similarities(a: np.ndarray, b: np.ndarray, min_overlap: int) -> Iterator[tu
     # One matrix product a frequency: all pairs and all bands at once.
     spectra_a, spectra_b = (np.ascontiguousarray(fft.rfft(x, size, axis=2).transpose(2, 0, 1)) for x in (a, b))
     spectra_b = spectra_b.conj().transpose(0, 2, 1)
-    total_a, total_b = (np.pad(np.square(x).sum(axis=1).cumsum(axis=1), ((0, 0), (1, 0))) for x in (a, b))
-    energy_a = total_a[:, np.minimum(t_a, t_b + offsets)] - total_a[:, np.maximum(0, offsets)]
-    energy_b = total_b[:, np.minimum(t_b, t_a - offsets)] - total_b[:, np.maximum(0, -offsets)]
-    with np.errstate(divide="ignore"):
-        # A track without changes is similar to none.
-        scale_a, scale_b = (np.where(x > 1, 1 / np.sqrt(x.clip(1)), 0).T for x in (energy_a, energy_b))
+    scale_a, scale_b = (scale.T for scale in _scales(a, b, offsets))
     step = max(1, _BLOCK // (8 * size * len(b)))
     for start in range(0, len(a), step):
         block = slice(start, start + step)
@@ -157,37 +165,89 @@ def _similarities(a: np.ndarray, b: np.ndarray, min_overlap: int) -> Iterator[tu
         yield start, similarity, offsets
 
 
-def _verify(first: int, second: int, a: np.ndarray, b: np.ndarray, min_overlap: int) -> Pair | None:
-    """Return the pair of two fingerprints that agree at some offset, if that offset stands out."""
-    _, similarity, offsets = next(_similarities(a[None], b[None], min_overlap))
-    similarity = similarity[:, 0, 0]
-    best = int(similarity.argmax())
-    elsewhere = np.delete(similarity, range(max(0, best - _NEIGHBOURS), min(len(offsets), best + _NEIGHBOURS + 1)))
-    value, offset = float(similarity[best]), int(offsets[best])
-    overlap = min(a.shape[1], b.shape[1] + offset) - max(0, offset)
-    if value < _threshold(overlap) or (value < CERTAIN and len(elsewhere) and value - elsewhere.max() < DISTINCT):
-        return None
-    value, offset_s, overlap_s = min(1.0, value), round(offset * FRAME, 2), round(overlap * FRAME, 2)
-    if first > second:
-        return Pair(second, first, value, -offset_s, overlap_s)
-    return Pair(first, second, value, offset_s, overlap_s)
+def _verify(numbers: Sequence[tuple[int, int]], a: np.ndarray, b: np.ndarray, min_overlap: int) -> list[Pair]:
+    """Return those pairs of fingerprints that agree at some offset that stands out.
+
+    Parameters
+    ----------
+    numbers : sequence of (int, int)
+        Of the pictures.
+    a, b : np.ndarray, shapes (n, N_BANDS, t_a) and (n, N_BANDS, t_b), float32
+        The fingerprints of each pair.
+    min_overlap : int
+        Frames that must be shared.
+    """
+    t_a, t_b = a.shape[2], b.shape[2]
+    size = fft.next_fast_len(t_a + t_b, real=True)
+    offsets = np.arange(min_overlap - t_b, t_a - min_overlap + 1)
+    spectra = (fft.rfft(a, size, axis=2, workers=-1) * fft.rfft(b, size, axis=2, workers=-1).conj()).sum(axis=1)
+    scale_a, scale_b = _scales(a, b, offsets)
+    similarity = fft.irfft(spectra, size, axis=1)[:, offsets] * scale_a * scale_b
+    best = similarity.argmax(axis=1)
+    value = np.take_along_axis(similarity, best[:, None], 1)[:, 0]
+    near = np.abs(np.arange(len(offsets)) - best[:, None]) <= _NEIGHBOURS
+    elsewhere = np.where(near, -np.inf, similarity).max(axis=1)
+    offset = offsets[best]
+    overlap = np.minimum(t_a, t_b + offset) - np.maximum(0, offset)
+    good = (value >= _threshold(overlap)) & ((value >= CERTAIN) | (value - elsewhere >= DISTINCT))
+    pairs = []
+    for at in np.flatnonzero(good).tolist():
+        (first, second), sign = numbers[at], 1
+        if first > second:
+            first, second, sign = second, first, -1
+        seconds = round(sign * int(offset[at]) * FRAME, 2), round(int(overlap[at]) * FRAME, 2)
+        pairs.append(Pair(first, second, min(1.0, float(value[at])), *seconds))
+    return pairs
 
 
-def _by_length(fingerprints: Sequence[np.ndarray]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Group fingerprints by length in frames: for each length their indices and the fingerprints, stacked.
+def _scales(a: np.ndarray, b: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One through the root of the energy in the overlap at each offset, shapes (n_a, n_offsets), (n_b, n_offsets)."""
+    t_a, t_b = a.shape[2], b.shape[2]
+    total_a, total_b = (np.pad(np.square(x).sum(axis=1).cumsum(axis=1), ((0, 0), (1, 0))) for x in (a, b))
+    energy_a = total_a[:, np.minimum(t_a, t_b + offsets)] - total_a[:, np.maximum(0, offsets)]
+    energy_b = total_b[:, np.minimum(t_b, t_a - offsets)] - total_b[:, np.maximum(0, -offsets)]
+    # A track without changes is similar to none.
+    return tuple(np.where(x > 1, 1 / np.sqrt(x.clip(1)), 0) for x in (energy_a, energy_b))  # type: ignore[return-value]
+
+
+def _by_length(fingerprints: Sequence[np.ndarray]) -> dict[int, list[int]]:
+    """Group fingerprints by length in frames: the numbers of those of each length.
 
     Of one length many can be compared at once. Long ones are cut to whole seconds, so that there are few lengths.
     """
     per_second = round(1 / FRAME)
-    indices: dict[int, list[int]] = {}
-    for index, values in enumerate(fingerprints):
+    numbers: dict[int, list[int]] = {}
+    for number, values in enumerate(fingerprints):
         length = values.shape[1]
         length = length // per_second * per_second if length > 2 * OVERLAP / FRAME else length
-        indices.setdefault(length, []).append(index)
-    return {
-        length: (np.array(members), np.stack([fingerprints[index][:, :length] for index in members]))
-        for length, members in sorted(indices.items())
-    }
+        numbers.setdefault(length, []).append(number)
+    return dict(sorted(numbers.items()))
+
+
+class _Group:
+    """The fingerprints of one length."""
+
+    def __init__(self, fingerprints: Sequence[np.ndarray], numbers: Sequence[int], length: int):
+        self._fingerprints, self.numbers, self.length = fingerprints, numbers, length
+
+    def stack(self, members: Iterable[int]) -> np.ndarray:
+        """Some of them, shape (n, N_BANDS, length), float32."""
+        chosen = [self._fingerprints[self.numbers[member]][:, : self.length] for member in members]
+        return np.stack(chosen).astype(np.float32) / _LEVELS
+
+
+def _all_pairs(a: _Group, b: _Group, min_overlap: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs that agree at some offset, by an exact comparison of all; members of `a` and `b`."""
+    values_a = a.stack(range(len(a.numbers)))
+    values_b = values_a if a is b else b.stack(range(len(b.numbers)))
+    for start, similarity, offsets in _similarities(values_a, values_b, min_overlap):
+        overlap = np.minimum(a.length, b.length + offsets) - np.maximum(0, offsets)
+        similarity /= _threshold(overlap).astype(np.float32)[:, None, None]
+        rows, columns = np.nonzero(similarity.max(axis=0) >= 1)
+        columns += start if a is b else 0
+        for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):
+            if a is not b or row < column:
+                yield row, column
 
 
 def find_near_duplicates(
@@ -195,7 +255,7 @@ def find_near_duplicates(
 ) -> list[Pair]:
     """Find the pictures that show the same recording.
 
-    The work grows with the square of their number: 1000 tracks of 30 s take some 5 s on one core.
+    Of up to some 2000 pictures of one length, every two are compared; of more, those that `StretchIndex` finds.
 
     Parameters
     ----------
@@ -209,22 +269,30 @@ def find_near_duplicates(
     pairs : list of Pair
         The most similar first; ``first < second`` in each.
     """
-    groups = _by_length(fingerprints)
-    pairs_of_lengths = [(one, other) for one in groups for other in groups if one <= other]
-    tasks = [(*lengths, frames) for lengths in pairs_of_lengths if (frames := _min_overlap(*lengths))]
-    pairs = []
-    for one, other, min_overlap in (
-        progress(tasks, total=len(tasks), desc="compare", unit="length") if progress else tasks
+    groups = [_Group(fingerprints, numbers, length) for length, numbers in _by_length(fingerprints).items()]
+    searches: list[tuple[_Group, _Group, int, Callable[[], Iterable[tuple[int, int]]]]] = []
+    for place, a in enumerate(groups):
+        for b in groups[place:]:
+            min_overlap = _min_overlap(a.length, b.length)
+            if min_overlap is None:
+                continue
+            if len(a.numbers) * len(b.numbers) <= ALL_PAIRS:
+                searches.append((a, b, min_overlap, partial(_all_pairs, a, b, min_overlap)))
+                continue
+            side_a = (a.stack, len(a.numbers))
+            index = StretchIndex(side_a, side_a if a is b else (b.stack, len(b.numbers)), min_overlap)
+            searches += [(a, b, min_overlap, partial(index.search, *block)) for block in index.blocks()]
+    seen: set[tuple[int, int]] = set()
+    pairs: list[Pair] = []
+    for a, b, min_overlap, search in (
+        progress(searches, total=len(searches), desc="compare", unit="part") if progress else searches
     ):
-        (indices_a, a), (indices_b, b) = groups[one], groups[other]
-        for start, similarity, offsets in _similarities(a, b, min_overlap):
-            overlap = np.minimum(one, other + offsets) - np.maximum(0, offsets)
-            similarity /= _threshold(overlap).astype(np.float32)[:, None, None]
-            rows, columns = np.nonzero(similarity.max(axis=0) >= 1)
-            columns += start if one == other else 0
-            for row, column in zip((rows + start).tolist(), columns.tolist(), strict=True):
-                if one == other and row >= column:
-                    continue
-                pair = _verify(int(indices_a[row]), int(indices_b[column]), a[row], b[column], min_overlap)
-                pairs += [pair] if pair else []
+        found = {(one, other) for one, other in search() if (a.numbers[one], b.numbers[other]) not in seen}
+        members = sorted(found)
+        for at in range(0, len(members), _CHECKED):
+            part = members[at : at + _CHECKED]
+            numbers = [(a.numbers[one], b.numbers[other]) for one, other in part]
+            seen.update(numbers)
+            stacks = a.stack(one for one, _ in part), b.stack(other for _, other in part)
+            pairs += _verify(numbers, *stacks, min_overlap)
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))
