@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.conftest import DATA, needs_data, write_picture, write_tree
 from tests.quality.recordings import RATE, levels_of, recording
+from vision.quality import near_duplicates
 from vision.quality.inspect import inspect_folder
 from vision.quality.near_duplicates import FRAME, find_near_duplicates, fingerprint
 
@@ -101,3 +102,39 @@ def test_real_repetitions():
     assert different in ([], [["jazz.00045", "jazz.00071"]])
     assert len(pairs) == 42
     assert FRAME == 0.15
+
+
+def many_recordings():
+    """Fingerprints of 260 recordings of three lengths, and of 40 excerpts of them: noisy, of another contrast."""
+    rng = np.random.default_rng(0)
+    prints = []
+    for seed in range(260):
+        levels = levels_of(recording(seed, (30.0, 30.0, 12.0)[seed % 3]))
+        prints.append(fingerprint(levels, levels.shape[1] / RATE))
+        if seed % 7 == 0:
+            start = round(rng.uniform(0, 18 if seed % 3 < 2 else 1) * RATE)
+            part = (
+                levels[:, start : start + round(20 * RATE)]
+                + rng.normal(0, 12, levels[:, start:].shape)[:, : round(20 * RATE)]
+            )
+            prints.append(fingerprint((part * 0.7 + 30).clip(0, 255).astype(np.uint8), part.shape[1] / RATE))
+    return prints
+
+
+@pytest.mark.slow
+def test_the_index_finds_what_comparing_all_pairs_finds(monkeypatch):
+    prints = many_recordings()
+    exact = find_near_duplicates(prints)
+    assert len(exact) > 30
+    monkeypatch.setattr(near_duplicates, "ALL_PAIRS", 0)
+    assert find_near_duplicates(prints) == exact
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_index_loses_no_pair_of_gtzan(monkeypatch):
+    folder = DATA / "gtzan_images"
+    exact = inspect_folder(folder).near
+    assert len(exact) >= 40
+    monkeypatch.setattr(near_duplicates, "ALL_PAIRS", 0)
+    assert inspect_folder(folder).near == exact

@@ -274,7 +274,7 @@ def find_near_duplicates(
     for place, a in enumerate(groups):
         for b in groups[place:]:
             min_overlap = _min_overlap(a.length, b.length)
-            if min_overlap is None:
+            if min_overlap is None or (a is b and len(a.numbers) < 2):
                 continue
             if len(a.numbers) * len(b.numbers) <= ALL_PAIRS:
                 searches.append((a, b, min_overlap, partial(_all_pairs, a, b, min_overlap)))
