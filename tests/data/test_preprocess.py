@@ -153,11 +153,14 @@ def by_explain(root, files, seen):
 def by_serve(root, files, seen):
     from vision.serving.uploads import UploadPredictor
 
-    uploads = UploadPredictor(Predictor(root / "run", "cpu"), max_seconds=1000)
-    for path in files:
-        with open(path, "rb") as file:
-            [answer] = uploads.predict([(path.name, file)])
-        assert "error" not in answer
+    uploads = UploadPredictor(Predictor(root / "run", "cpu"), max_seconds=1000, jobs=1)
+    try:
+        for path in files:
+            with open(path, "rb") as file:
+                [answer] = uploads.predict([(path.name, file)])
+            assert "error" not in answer
+    finally:
+        uploads.stop()
     return seen
 
 
