@@ -27,7 +27,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_FOLDER", help="pictures and audio, any mixture; patterns "
                         "that the shell leaves as they are ('songs/**/*.mp3') are expanded")  # fmt: skip
     group = parser.add_argument_group("output")
-    group.add_argument("--csv", metavar="FILE", help="also write all probabilities, one row a file")
+    group.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="also write all probabilities, one row a file; after a stop the same command goes on",
+    )
     group.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
     group.add_argument("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track, which gets "
                        "a line of its own, as pieces cut by --segment do")  # fmt: skip
@@ -46,6 +50,13 @@ def get_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("reading pictures")
     group.add_argument("--learn-margins", action="store_true", help="learn the margins of picture sizes new to the "
                        "model from these files (default: cut each by its own edges)")  # fmt: skip
+    group = parser.add_argument_group("large libraries")
+    group.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="processes, each with the model; -1 is "
+                       "one a core; a file that crashes or hangs one fails alone (default: this one)")  # fmt: skip
+    group.add_argument("--shard", metavar="I/N", help="predict only the I-th of N parts of the files; each part with a "
+                       "--csv of its own")  # fmt: skip
+    group.add_argument("--scheduler", metavar="ADDRESS", help="predict on a Dask cluster, tcp://host:port, whose "
+                       "workers see the run and the files under the same paths")  # fmt: skip
     add_device_flag(parser.add_argument_group("hardware"))
     return parser
 
@@ -67,6 +78,15 @@ def _check(args):
         ("--plots", args.plots, "--timeline", args.timeline),
         ("--pieces", args.pieces, "files", args.paths),
         ("--similar", args.similar is not None, "files without --timeline", args.paths and not args.timeline),
+        *(
+            (
+                flag,
+                given,
+                "files without --timeline and --learn-margins",
+                args.paths and not args.timeline and not args.learn_margins,
+            )
+            for flag, given in (("--jobs", args.jobs != 1), ("--shard", args.shard), ("--scheduler", args.scheduler))
+        ),
     ):
         if is_given and not is_fitting:
             raise MelvisionError(f"{flag}: goes with {needed} only")
@@ -77,15 +97,19 @@ def _check(args):
 
 
 def _predict_files(args):
+    from render import workers
     from render.passed_over import PassedOver
     from vision.data.folders import find_files
     from vision.inference import output
     from vision.inference.predictor import Predictor
 
+    workers.check_jobs(args.jobs)
     predictor = Predictor(args.run, args.device)
     passed = PassedOver()
     files = find_files(args.paths, passed)
     print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
+    if args.shard:
+        files = list(workers.shard(files, args.shard))
     if args.learn_margins:
         predictor.learn_margins(files)
     similar = None
@@ -93,36 +117,64 @@ def _predict_files(args):
         from vision.inference.embeddings import SimilarTracks
 
         similar = SimilarTracks(predictor, args.run, args.similar)
-    if args.timeline:
-        from vision.reports.timelines import write_timelines
+    table, known = None, {}
+    if args.csv:
+        from vision.inference.library import UnfinishedTable
 
-        results = write_timelines(predictor, files, args.plots or "timelines")
-    else:
-        expert = similar.expert if similar else None
-        results = ((prediction, []) for prediction in predictor.predict_each(files, embed=expert))
-    results = list(progress(results, total=len(files), desc="predict", unit="file"))
-    width = max(len(str(file)) for file in files)
+        table = UnfinishedTable(args.csv, args.run, predictor.classes)
+        if not (args.json or args.timeline or similar):  # they need more of a file than the table tells
+            known = {file: before for file in files if (before := table.prediction(file))}
+    if known:
+        print_notes_and_failures([f"{args.csv}: {len(known)} of {len(files)} files were predicted before a stop; "
+                                  "the others follow"])  # fmt: skip
+    new = [file for file in files if file not in known]
+    width = max((len(str(file)) for file in new), default=0)
+    kept, has_failed = [(before, []) for before in known.values()], False
+    results = _results(args, predictor, new, similar)
+    if args.json or not sys.stdout.isatty():  # else the lines show how far it is
+        results = progress(results, total=len(new), desc="predict", unit="file")
     for prediction, segments in results:
+        if table:
+            table.add(prediction)
         print_notes_and_failures(*output.notes_and_failures(prediction))
+        has_failed |= bool(prediction.error)
         if not args.json and (prediction.silent or not prediction.error):
             print(output.prediction_line(prediction, segments, width=width))
             print("".join(f"{line}\n" for line in output.segment_lines(segments, predictor.classes)), end="")
             if similar and not prediction.error:
                 print("".join(f"    {line}\n" for line in similar.lines(prediction)), end="")
-    predictions = [prediction for prediction, _ in results]
-    tracks = output.tracks_of_pieces(predictions, pieces=args.pieces)
+        kept.append((prediction, segments))
+    place = {file: number for number, file in enumerate(files)}
+    kept.sort(key=lambda result: place[result[0].path])  # several processes answer in any order
+    tracks = output.tracks_of_pieces([prediction for prediction, _ in kept], pieces=args.pieces)
     if args.json:
         track_of = {id(piece): track for track in tracks.items() for piece in track[1]}
-        dicts = [output.prediction_dict(*result, track_of.get(id(result[0]))) for result in results]
-        for one, prediction in zip(dicts, predictions, strict=True):
+        dicts = [output.prediction_dict(*result, track_of.get(id(result[0]))) for result in kept]
+        for one, (prediction, _) in zip(dicts, kept, strict=True):
             if similar and not prediction.error:
                 one["similar"] = [{"file": file, "similarity": round(p, 4)} for file, p in similar.of(prediction)]
         print(json.dumps(dicts, indent=1))
     else:
         print("".join(f"{line}\n" for line in output.track_lines(tracks, predictor.classes)), end="")
-    if args.csv:
-        output.write_predictions(args.csv, predictions, predictor.classes)
-    return 1 if passed.unreadable or any(prediction.error for prediction in predictions) else 0
+    if table:
+        table.finish(files)
+    return 1 if passed.unreadable or has_failed else 0
+
+
+def _results(args, predictor, files, similar):
+    """Yield (prediction, segments) of each file as it is done."""
+    expert = similar.expert if similar else None
+    if args.timeline:
+        from vision.reports.timelines import write_timelines
+
+        yield from write_timelines(predictor, files, args.plots or "timelines")
+    elif args.jobs != 1 or args.scheduler:
+        from vision.inference.library import predict_parallel
+
+        how = {"jobs": args.jobs, "scheduler": args.scheduler, "embed": expert}
+        yield from ((prediction, []) for prediction in predict_parallel(predictor, args.run, files, **how))
+    else:
+        yield from ((prediction, []) for prediction in predictor.predict_each(files, embed=expert))
 
 
 def _watch(args):

@@ -3,12 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from render import atomic
 from render.cli import one_line
 from vision.inference.timeline import Segment, clock
 from vision.splits.keys import track_key
@@ -197,19 +195,3 @@ def cells(prediction: "Prediction", classes: Sequence[str]) -> list[str]:
         return [""] * (2 + len(classes)) + [prediction.error]
     probabilities = [f"{value:.4f}" for value in prediction.p]
     return [classes[int(prediction.p.argmax())], *probabilities, ", ".join(remarks(prediction)), ""]
-
-
-def write_predictions(path: str | Path, predictions: Iterable["Prediction"], classes: Sequence[str]) -> None:
-    """Write predictions as a CSV table, one row a file.
-
-    Parameters
-    ----------
-    path : str or Path
-        CSV file to write.
-    predictions : iterable of Prediction
-        Failed ones too.
-    classes : sequence of str
-        Genres.
-    """
-    rows = ([prediction.path, *cells(prediction, classes)] for prediction in predictions)
-    atomic.write_csv(path, ["file", "predicted", *classes, "remark", "error"], rows)

@@ -28,9 +28,14 @@ class PredictionTable:
     path : str or Path
         CSV file: created if it is missing, else continued. A last line that a crash cut off is removed.
     folder : Path
-        The watched folder. The table holds names relative to it, so that both can be moved.
+        The watched folder. The table holds names relative to it, so that both can be moved. None: names are as given.
     classes : sequence of str
         Genres of the columns.
+
+    Attributes
+    ----------
+    states : dict of str to (int, int)
+        The state in which each file was predicted, by its name.
 
     Raises
     ------
@@ -38,10 +43,10 @@ class PredictionTable:
         When the file is another table.
     """
 
-    def __init__(self, path: str | Path, folder: Path, classes: Sequence[str]):
+    def __init__(self, path: str | Path, folder: Path | None, classes: Sequence[str]):
         self._path, self._folder, self._classes = Path(path), folder, classes
         header = [one_line(name) for name in ["file", "bytes", "modified_ns", "predicted", *classes, "remark", "error"]]
-        self._states: dict[str, FileState] = {}
+        self.states: dict[str, FileState] = {}
         content = self._path.read_bytes() if self._path.exists() else b""
         complete = content[: content.rfind(b"\n") + 1]
         rows = list(csv.reader(complete.decode("utf-8", "surrogateescape").splitlines()))
@@ -53,7 +58,7 @@ class PredictionTable:
             )
         for row in rows[1:]:
             if len(row) == len(header) and row[1].isdecimal() and row[2].lstrip("-").isdecimal():
-                self._states[row[0]] = (int(row[1]), int(row[2]))
+                self.states[row[0]] = (int(row[1]), int(row[2]))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if len(complete) < len(content):
             with open(self._path, "r+b") as file:
@@ -66,17 +71,17 @@ class PredictionTable:
             file.write(_encode(row))
 
     def _name(self, path):
-        return one_line(path.relative_to(self._folder).as_posix())
+        return one_line(path.relative_to(self._folder).as_posix() if self._folder else str(path))
 
     def has(self, path: Path, state: FileState) -> bool:
         """Return whether a file was predicted in its present state."""
-        return self._states.get(self._name(path)) == state
+        return self.states.get(self._name(path)) == state
 
     def add(self, prediction: Prediction, state: FileState) -> None:
         """Append one prediction to the file."""
         name = self._name(prediction.path)
         self._append([name, *state, *cells(prediction, self._classes)])
-        self._states[name] = state
+        self.states[name] = state
 
 
 def _encode(row):
