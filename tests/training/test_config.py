@@ -1,13 +1,14 @@
 """One table of settings gives flags, defaults, ranges, presets, help and documentation."""
 
 import argparse
+import json
 import shlex
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
-from render.errors import ParameterError
+from render.errors import MelvisionError, ParameterError
 from vision import crossval, train
 from vision.training.config import (
     GROUPS,
@@ -29,6 +30,50 @@ def parse(*arguments):
     parser = argparse.ArgumentParser()
     add_flags(flag_groups(parser))
     return config_of(parser.parse_args(arguments))
+
+
+def test_settings_from_a_file(tmp_path):
+    """As a run writes them, or some of them in JSON or YAML; flags go before them."""
+    of_a_run = TrainConfig.from_recipe("quick", lr=5e-4, epochs=7, data="elsewhere")
+    (tmp_path / "config.json").write_text(json.dumps({"config": asdict(of_a_run), "threads": 2}))
+    (tmp_path / "some.json").write_text(json.dumps({"recipe": "quick", "lr": 5e-4, "epochs": 7}))
+    (tmp_path / "some.yaml").write_text("recipe: quick\nlr: 5e-4\nepochs: 7\n")
+    for name in ("config.json", "some.json", "some.yaml"):
+        expected = asdict(of_a_run) | {"data": "data", "seed": 3}
+        assert asdict(parse("--config", str(tmp_path / name), "--seed", "3")) == expected
+        assert parse("--config", str(tmp_path / name), "--epochs", "9").epochs == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("a.json", '{"epoch": 3}', "epoch: "),
+        ("a.json", '{"lr": "fast"}', "lr: found 'fast'"),
+        ("a.json", '{"schedule": "nope"}', "schedule: found 'nope'"),
+        ("a.json", '{"recipe": 5}', "recipe"),
+        ("a.json", '{"recipe": ["quick"]}', "recipe"),
+        ("a.json", '{"config": 3}', "config"),
+        ("a.json", "[1]", "expected object"),
+        ("a.json", "{", "line 1"),
+        ("a.yaml", "lr: [", "no YAML"),
+        ("a.yaml", "lr: .nan", "lr: found nan"),
+        ("a.yaml", "&a [*a]", "expected object"),
+        ("a.yaml", "lr: !!python/object/apply:os.getcwd []", "no YAML"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_refused_by_key(tmp_path, name, content, named):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(MelvisionError) as caught:
+        parse("--config", str(tmp_path / name))
+    assert str(tmp_path / name) in str(caught.value)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_beside_a_file_of_another_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"recipe": "quick"}')
+    with pytest.raises(MelvisionError, match="one of the two"):
+        parse("--config", str(tmp_path / "a.json"), "--recipe", "classic")
 
 
 def test_presets():

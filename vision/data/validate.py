@@ -24,8 +24,8 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 #: A number of things of which there must be one.
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
-#: Bytes of a JSON file, at most.
-LARGEST = 1 << 28
+#: Bytes of a JSON file, at most, and of a YAML file, which people write themselves.
+LARGEST, LARGEST_YAML = 1 << 28, 1 << 20
 
 
 def one_of(*values: str) -> msgspec.Meta:
@@ -81,7 +81,7 @@ def _complaint(message: str, value: Any) -> str:
 
 
 def read_json(path: str | Path, kind: type[Kind], todo: str) -> Kind:
-    """Read a JSON file and check what it holds.
+    """Read a JSON file, or a YAML file by its ending, and check what it holds.
 
     Parameters
     ----------
@@ -103,10 +103,14 @@ def read_json(path: str | Path, kind: type[Kind], todo: str) -> Kind:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"larger than {LARGEST >> 20} MiB")
-        content = json.loads(path.read_text("utf-8"), parse_constant=_refuse_number, parse_float=_finite)
-        return check(content, kind)
+        is_yaml = path.suffix.lower() in (".yaml", ".yml")
+        largest = LARGEST_YAML if is_yaml else LARGEST
+        if path.stat().st_size > largest:
+            raise ValueError(f"larger than {largest >> 20} MiB")
+        text = path.read_text("utf-8")
+        if is_yaml:
+            return check(_parse_yaml(text), kind)
+        return check(json.loads(text, parse_constant=_refuse_number, parse_float=_finite), kind)
     except OSError as error:
         raise MelvisionError(f"{path}: cannot be read ({error.strerror}); {todo}") from None
     except RecursionError:
@@ -114,9 +118,28 @@ def read_json(path: str | Path, kind: type[Kind], todo: str) -> Kind:
     except json.JSONDecodeError as error:
         raise MelvisionError(f"{path}: is no JSON (line {error.lineno}: {error.msg}); {todo}") from None
     except UnicodeDecodeError:
-        raise MelvisionError(f"{path}: is no JSON (not in UTF-8); {todo}") from None
+        raise MelvisionError(f"{path}: is not in UTF-8; {todo}") from None
     except ValueError as error:
         raise MelvisionError(f"{path}: {error}; {todo}") from None
+
+
+def _parse_yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ValueError('YAML needs an extra: pip install -e ".[yaml]", or write it as JSON') from None
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 takes 1e-3, which has no point, for text."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError("is no YAML" + (f" (line {mark.line + 1})" if mark else "")) from None
 
 
 def _refuse_number(text: str) -> float:

@@ -3,11 +3,11 @@
 import argparse
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
-from render.errors import ParameterError
-from vision.data.validate import check
+from render.errors import MelvisionError, ParameterError
+from vision.data.validate import check, read_json
 from vision.models.run_files import OLD_NAMES, current_names
 
 #: Groups of flags on ``--help`` and of rows in docs/settings.md, in this order.
@@ -360,6 +360,8 @@ def add_flags(groups: dict[str, Any]) -> None:
     groups : dict of str to argument group
         From `flag_groups`.
     """
+    help = "settings as a run's config.json has them, or some of them, in JSON or YAML; flags go before it"
+    groups["advanced"].add_argument("--config", metavar="FILE", help=help)
     for one in fields(TrainConfig):
         if one.name != "data":
             groups[FIRST if one.metadata["first"] else one.metadata["group"]].add_argument(
@@ -398,9 +400,29 @@ def _help(one: Any) -> str:
 
 
 def config_of(args: argparse.Namespace) -> TrainConfig:
-    """Make the config that a parsed command line asks for."""
+    """Make the config that a parsed command line asks for.
+
+    Raises
+    ------
+    MelvisionError
+        When the file of ``--config`` cannot be used.
+    """
     given = {name: getattr(args, name, None) for name in TrainConfig.__dataclass_fields__}
-    return TrainConfig.from_recipe(given.pop("recipe") or RECIPES[0], **given)
+    if not args.config:
+        return TrainConfig.from_recipe(given.pop("recipe") or RECIPES[0], **given)
+    todo = "expected settings by the names of docs/settings.md, such as those in a run's config.json"
+    content = read_json(args.config, dict[str, Any], todo)
+    settings = content["config"] if isinstance(content.get("config"), dict) else content
+    recipe = settings.get("recipe", RECIPES[0])
+    if given.pop("recipe") not in (None, recipe):
+        raise MelvisionError(f"--recipe {args.recipe}: {args.config} is of the recipe {recipe}; give one of the two")
+    try:
+        # The command says what to train on, not the file.
+        usual = vars(TrainConfig.from_recipe(recipe)) if recipe in RECIPES else {}
+        config = TrainConfig.from_dict(usual | current_names(settings) | {"data": TrainConfig.data})
+    except (ValueError, ParameterError) as error:
+        raise MelvisionError(f"{args.config}: {error}; {todo}") from None
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
 def command_of(config: TrainConfig) -> str:
