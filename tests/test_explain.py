@@ -100,8 +100,11 @@ def test_names_of_all_kinds(trained, tmp_path):
     name = "$x^{$<b>\u8caa line\nbreak.png"
     for folder in (tmp_path / "in", tmp_path / "in" / "deep"):
         write_picture(folder / name, spectrogram_of("metal", 3))
+    for letter in ("n", "\U0001f3b5"):
+        longest = letter * (251 // len(letter.encode())) + ".png"  # the file system takes 255 bytes
+        write_picture(tmp_path / "in" / longest, spectrogram_of("metal", 3))
     assert explain.main([str(trained / "run"), str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 0
-    assert len(list((tmp_path / "out").glob("*.explained.png"))) == 2
+    assert len(list((tmp_path / "out").glob("*.explained.png"))) == 4
 
 
 @pytest.mark.slow

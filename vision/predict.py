@@ -128,7 +128,7 @@ def _predict_files(args):
         print_notes_and_failures([f"{args.csv}: {len(known)} of {len(files)} files were predicted before a stop; "
                                   "the others follow"])  # fmt: skip
     new = [file for file in files if file not in known]
-    width = max((len(str(file)) for file in new), default=0)
+    width = max((len(str(file)) for file in new if len(str(file)) <= 80), default=0)
     kept, has_failed = [(before, []) for before in known.values()], False
     results = _results(args, predictor, new, similar)
     if args.json or not sys.stdout.isatty():  # else the lines show how far it is

@@ -12,7 +12,7 @@ import numpy as np
 from render import figure, png
 from render.settings import Settings
 from vision.reports.metrics import t_interval
-from vision.reports.plots import new_figure, plain_text, save_figure
+from vision.reports.plots import MAX_NAME, new_figure, plain_text, save_figure
 
 if TYPE_CHECKING:
     import torch
@@ -210,7 +210,7 @@ def plot_track(path: str | Path, explanation: Explanation) -> None:
 def _title(explanation: Explanation) -> str:
     """The track, the predicted genre and its probability, and the explained genre where that is another one."""
     predicted = int(explanation.probabilities.argmax())
-    title = f"{plain_text(explanation.name)}: {plain_text(explanation.classes[predicted])}"
+    title = f"{plain_text(explanation.name[:MAX_NAME])}: {plain_text(explanation.classes[predicted])}"
     title += f" {explanation.probabilities[predicted]:.2f}"
     if predicted != explanation.label:
         title += f"; explained: {plain_text(explanation.classes[explanation.label])}"
@@ -336,7 +336,8 @@ def track_path(folder: str | Path, path: Path, taken: set[Path], genre: str = ""
     target : Path
         ``<folder>/<genre>/<name>.explained.png``
     """
-    for name in (path.stem, path.name, *(f"{path.name}-{number}" for number in range(2, len(taken) + 3))):
+    stem, whole = path.stem[:MAX_NAME], path.name[:MAX_NAME]
+    for name in (stem, whole, *(f"{whole}-{number}" for number in range(2, len(taken) + 3))):
         target = Path(folder, genre, f"{name}.explained.png")
         if target not in taken:
             taken.add(target)

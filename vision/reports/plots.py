@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Characters of a file's name, of up to four bytes, that its plots and tables keep: with an ending and a number more,
+#: it may be too long for the disk, which takes 255 bytes.
+MAX_NAME = 56
+
 #: Colours of Okabe and Ito, which colour-blind people can tell apart; the line styles serve prints in grey.
 TRAIN, DEV, WHOLE = ("#0072B2", "-"), ("#D55E00", "--"), ("#117733", "-.")
 

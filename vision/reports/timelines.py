@@ -6,10 +6,7 @@ from pathlib import Path
 
 from vision.inference.predictor import Prediction, Predictor
 from vision.inference.timeline import Segment, predict_over_time, segments, write_timeline
-from vision.reports.plots import plot_timeline
-
-#: Characters of a file's name that its plot and table keep: with an ending more, a name may be too long for the disk.
-MAX_NAME = 60
+from vision.reports.plots import MAX_NAME, plot_timeline
 
 
 def write_timelines(
@@ -44,5 +41,5 @@ def write_timelines(
         counts[name] += 1
         name += f" ({counts[name]})" if counts[name] > 1 else ""
         write_timeline(Path(folder) / f"{name}.csv", times, probabilities, predictor.classes)
-        plot_timeline(Path(folder) / f"{name}.png", times, probabilities, predictor.classes, path.name)
+        plot_timeline(Path(folder) / f"{name}.png", times, probabilities, predictor.classes, name)
         yield prediction, segments(times, probabilities)
