@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import secrets
@@ -12,6 +13,9 @@ from typing import IO, Any
 
 #: Prefix of the temporary files. They are hidden, so no scan of a folder takes one for a result.
 PREFIX = ".melvision-"
+
+#: Error numbers of a disk without space, and of a user without any of it left.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -46,12 +50,25 @@ def replacing(path: str | Path, mode: str = "wb", **kwargs: Any) -> Iterator[IO]
         # Mode 0o666 less the user's umask, as for any new file: mkstemp's 0o600 would make
         # pictures in a shared folder unreadable to others.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with open(descriptor, mode, **kwargs) as file:
+        with naming(path), open(descriptor, mode, **kwargs) as file:
             yield file
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
+        if isinstance(error, OSError) and error.filename == str(part):  # which nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Name the file in the error of a full disk, which names none: for files that are written in place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TextIO, TypeVar
 
+from render.atomic import DISK_FULL
 from render.errors import MelvisionError, ParameterError
 
 Item = TypeVar("Item")
@@ -134,7 +135,8 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
             where = f"{error.filename}: " if error.filename else ""
             if error.filename == "standard output":  # a full disk, say
                 _give_up_stdout()
-            print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+            todo = "; free some space and run the same command again" if error.errno in DISK_FULL else ""
+            print(f"error: {where}{error.strerror or error}{todo}", file=sys.stderr)
             return 2
         finally:
             _in_command.reset(outside)

@@ -269,3 +269,39 @@ def test_links_in_circles_and_pipes_end(tmp_path):
     names = [Path(line.split(": ")[1]).name for line in complaints]
     assert names == ["one.wav", "other.wav", "pipe.wav"]
     assert pictures(tmp_path / "out") == ["g/a.png"]
+
+
+def test_training_and_predicting_on_a_full_disk_name_the_file_and_go_on(tmp_path, disk, trained):
+    out = tmp_path / "out"
+
+    def vision(command, *flags):
+        call = [sys.executable, "-m", f"vision.{command}", *map(str, flags)]
+        code, _, complaints = finish(
+            subprocess.Popen(call, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE), 120
+        )
+        return code, [line for line in complaints if line.startswith("error: ")]
+
+    settings = ["--recipe", "quick", "--experts", "network", "--epochs", "1", "--size", "32", "--device", "cpu"]
+    code, errors = vision("train", "--data", trained / "data", "--out", out / "run", *settings)
+    assert code == 2
+    (line,) = errors
+    assert line.startswith(f"error: {out}/run/")
+    assert "No space left on device; free some space" in line
+    (out / "fill").write_bytes(b"")
+    with pytest.raises(OSError, match="No space"), open(out / "fill", "ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    for name, *flags in (
+        ("export", "-o", out / "model.onnx"),
+        ("embed", trained / "images", "-o", out / "embeddings.csv"),
+        ("predict", trained / "images", "--csv", out / "predictions.csv"),
+    ):
+        code, errors = vision(name, trained / "run", *flags)
+        assert code == 2
+        (line,) = errors
+        assert line.startswith(f"error: {flags[-1]}"), line
+        assert "No space left on device" in line
+    assert not [name for name in hidden(out) if name.suffix == ".part"]
+    assert disk("size=64m").returncode == 0
+    assert vision("train", "--resume", out / "run")[0] == 0
+    assert vision("predict", trained / "run", trained / "images", "--csv", out / "predictions.csv") == (0, [])

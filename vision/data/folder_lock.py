@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from render import atomic
 from render.errors import MelvisionError
 
 #: The system's lock is on the first file; the second says who holds it. Both are hidden from those who list pictures.
@@ -48,7 +49,8 @@ def locked(folder: str | Path, doing: str) -> Iterator[None]:
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         owner = f"process {os.getpid()} on {socket.gethostname()}, which is {doing} since {since}"
-        (folder / OWNER).write_text(owner, "utf-8")
+        with atomic.naming(folder):
+            (folder / OWNER).write_text(owner, "utf-8")
         yield
     finally:
         for name in (OWNER, LOCK):  # while it is held: afterwards they may be another process's

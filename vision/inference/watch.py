@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from render import atomic
 from render.cli import one_line
 from render.errors import MelvisionError
 from render.passed_over import PassedOver
@@ -67,7 +68,7 @@ class PredictionTable:
             self._append(header)
 
     def _append(self, row):
-        with open(self._path, "ab") as file:
+        with atomic.naming(self._path), open(self._path, "ab") as file:
             file.write(_encode(row))
 
     def _name(self, path):

@@ -1,5 +1,6 @@
 """Weights, class names and all that is needed to predict the same way, in one file."""
 
+import io
 import pickle
 import zipfile
 import zlib
@@ -49,7 +50,10 @@ def save(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
 def write(path: str | Path, content: dict) -> None:
     """Store a dict of tensors and plain values at `path`, whole or not at all."""
     with atomic.replacing(path) as file:
-        torch.save(content, file)
+        # By way of memory: writing by itself, torch hides behind an error of its own that the disk is full.
+        archive = io.BytesIO()
+        torch.save(content, archive)
+        file.write(archive.getbuffer())
 
 
 def read(path: str | Path) -> dict:
