@@ -27,11 +27,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="*", metavar="FILE_OR_FOLDER", help="pictures and audio, any mixture; patterns "
                         "that the shell leaves as they are ('songs/**/*.mp3') are expanded")  # fmt: skip
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--csv",
-        metavar="FILE",
-        help="also write all probabilities, one row a file; after a stop the same command goes on",
-    )
+    group.add_argument("--csv", metavar="FILE", help="also write all probabilities, one row a file; after a stop the "
+                       "same command goes on")  # fmt: skip
     group.add_argument("--json", action="store_true", help="print all probabilities as JSON instead of the table")
     group.add_argument("--pieces", action="store_true", help="song_0 and song_1 are pieces of one track, which gets "
                        "a line of its own, as pieces cut by --segment do")  # fmt: skip
@@ -71,6 +68,8 @@ def _check(args):
     if len(given) != 1:
         problem = " and ".join(given) or "nothing to predict"
         raise MelvisionError(f"{problem}; expected files and folders, or --watch FOLDER, or --stdin")
+    plain = "files without --timeline and --learn-margins"
+    is_plain = args.paths and not args.timeline and not args.learn_margins
     for flag, is_given, needed, is_fitting in (
         ("--rate", args.rate is not None, "--stdin", args.stdin),
         ("--csv", args.csv, "files or --watch", not args.stdin),
@@ -78,15 +77,9 @@ def _check(args):
         ("--plots", args.plots, "--timeline", args.timeline),
         ("--pieces", args.pieces, "files", args.paths),
         ("--similar", args.similar is not None, "files without --timeline", args.paths and not args.timeline),
-        *(
-            (
-                flag,
-                given,
-                "files without --timeline and --learn-margins",
-                args.paths and not args.timeline and not args.learn_margins,
-            )
-            for flag, given in (("--jobs", args.jobs != 1), ("--shard", args.shard), ("--scheduler", args.scheduler))
-        ),
+        ("--jobs", args.jobs != 1, plain, is_plain),
+        ("--shard", args.shard, plain, is_plain),
+        ("--scheduler", args.scheduler, plain, is_plain),
     ):
         if is_given and not is_fitting:
             raise MelvisionError(f"{flag}: goes with {needed} only")
@@ -119,9 +112,10 @@ def _predict_files(args):
         similar = SimilarTracks(predictor, args.run, args.similar)
     table, known = None, {}
     if args.csv:
-        from vision.inference.library import UnfinishedTable
+        from vision.inference.many_files import UnfinishedTable
 
-        table = UnfinishedTable(args.csv, args.run, predictor.classes)
+        how = "timeline" if args.timeline else "\n".join(map(str, files)) if args.learn_margins else ""
+        table = UnfinishedTable(args.csv, args.run, predictor.classes, how)
         if not (args.json or args.timeline or similar):  # they need more of a file than the table tells
             known = {file: before for file in files if (before := table.prediction(file))}
     if known:
@@ -169,7 +163,7 @@ def _results(args, predictor, files, similar):
 
         yield from write_timelines(predictor, files, args.plots or "timelines")
     elif args.jobs != 1 or args.scheduler:
-        from vision.inference.library import predict_parallel
+        from vision.inference.many_files import predict_parallel
 
         how = {"jobs": args.jobs, "scheduler": args.scheduler, "embed": expert}
         yield from ((prediction, []) for prediction in predict_parallel(predictor, args.run, files, **how))

@@ -33,11 +33,6 @@ class PredictionTable:
     classes : sequence of str
         Genres of the columns.
 
-    Attributes
-    ----------
-    states : dict of str to (int, int)
-        The state in which each file was predicted, by its name.
-
     Raises
     ------
     MelvisionError
@@ -47,7 +42,7 @@ class PredictionTable:
     def __init__(self, path: str | Path, folder: Path | None, classes: Sequence[str]):
         self._path, self._folder, self._classes = Path(path), folder, classes
         header = [one_line(name) for name in ["file", "bytes", "modified_ns", "predicted", *classes, "remark", "error"]]
-        self.states: dict[str, FileState] = {}
+        self._states: dict[str, FileState] = {}
         content = self._path.read_bytes() if self._path.exists() else b""
         complete = content[: content.rfind(b"\n") + 1]
         rows = list(csv.reader(complete.decode("utf-8", "surrogateescape").splitlines()))
@@ -59,7 +54,7 @@ class PredictionTable:
             )
         for row in rows[1:]:
             if len(row) == len(header) and row[1].isdecimal() and row[2].lstrip("-").isdecimal():
-                self.states[row[0]] = (int(row[1]), int(row[2]))
+                self._states[row[0]] = (int(row[1]), int(row[2]))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if len(complete) < len(content):
             with open(self._path, "r+b") as file:
@@ -76,13 +71,13 @@ class PredictionTable:
 
     def has(self, path: Path, state: FileState) -> bool:
         """Return whether a file was predicted in its present state."""
-        return self.states.get(self._name(path)) == state
+        return self._states.get(self._name(path)) == state
 
     def add(self, prediction: Prediction, state: FileState) -> None:
         """Append one prediction to the file."""
         name = self._name(prediction.path)
         self._append([name, *state, *cells(prediction, self._classes)])
-        self.states[name] = state
+        self._states[name] = state
 
 
 def _encode(row):

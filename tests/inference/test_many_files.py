@@ -15,7 +15,7 @@ from render.worker_process import Limits
 from tests.conftest import rows_of
 from tests.render.test_cluster import cluster, starting  # noqa: F401, fixtures
 from vision import predict
-from vision.inference.library import UnfinishedTable, predict_parallel
+from vision.inference.many_files import UnfinishedTable, predict_parallel
 from vision.inference.predictor import Prediction, Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_a_file_that_ends_its_process_costs_itself_only(trained, tmp_path, monke
     bad = songs / "0003.png"
     bad.unlink()
     os.mkfifo(bad)  # whoever opens it waits for ever
-    monkeypatch.setattr("vision.inference.library.LIMITS", LIMITS_OF_A_TEST)
+    monkeypatch.setattr("vision.inference.many_files.LIMITS", LIMITS_OF_A_TEST)
     predictor = Predictor(trained / "run", "cpu")
     files = sorted(songs.glob("0*.png"))
     found = {each.path.name: each for each in predict_parallel(predictor, trained / "run", files, jobs=2)}
@@ -105,6 +105,22 @@ def lines(path):
     return path.read_bytes().count(b"\n")
 
 
+def test_damaged_rows_are_predicted_again(trained, tmp_path):
+    predictor = Predictor(trained / "run", "cpu")
+    files = sorted(library(trained, tmp_path / "songs", 4).glob("0*.png"))
+    table = UnfinishedTable(tmp_path / "t.csv", trained / "run", predictor.classes)
+    for prediction in predictor.predict(files):
+        table.add(prediction)
+    table._lock.release()
+    [unfinished] = tmp_path.glob("t.csv.unfinished-*")
+    header, first, second, third, last = unfinished.read_text().splitlines()
+    second = second.replace("0.", "x.")
+    third = third.replace(third.split(",")[4], "nan")
+    unfinished.write_text("\r\n".join([header, first + ",more", second, third, last, ""]))
+    again = UnfinishedTable(tmp_path / "t.csv", trained / "run", predictor.classes)
+    assert [again.prediction(file) is not None for file in files] == [False, False, False, True]
+
+
 def test_what_failed_or_changed_is_predicted_again(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
     files = sorted(library(trained, tmp_path / "songs", 2).iterdir())
@@ -119,6 +135,9 @@ def test_what_failed_or_changed_is_predicted_again(trained, tmp_path):
     assert again.prediction(files[2]) is None, "it failed"
     os.utime(files[0], (1, 1))
     assert again.prediction(files[0]) is None, "it is another file now"
+    other = UnfinishedTable(tmp_path / "t2.csv", trained / "run", predictor.classes, "asked otherwise")
+    other.add(predictor.predict(files[0]))
+    assert list(tmp_path.glob("t2*"))[0].name != list(tmp_path.glob("t.csv.unf*"))[0].name.replace("t.", "t2.")
     again.finish(files)
     with open(tmp_path / "t.csv", newline="") as file:
         assert [row[0] for row in csv.reader(file)] == ["file", *map(str, files)]

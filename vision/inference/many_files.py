@@ -1,5 +1,6 @@
 """Predicting very many files: in several processes or on a cluster, and going on after a kill."""
 
+import contextlib
 import csv
 import functools
 import hashlib
@@ -85,6 +86,7 @@ def predict_parallel(
 
     def predict(parts: list[list[int]]) -> Iterator[tuple[int, Prediction | TaskFailed]]:
         tasks = [(where, device, [paths[number] for number in part], embed) for part in parts]
+        # Such a task is worth a process of its own.
         cores = workers.count_jobs(jobs, len(tasks) * workers.TASKS_PER_START)
         for place, result in workers.run(_predict_files, tasks, cores, scheduler=scheduler, limits=limits):
             done = [result] * len(parts[place]) if isinstance(result, TaskFailed) else result
@@ -111,8 +113,8 @@ def _completed(prediction: Prediction, path: Path, predictor: Predictor) -> Pred
 class UnfinishedTable:
     """The rows of a CSV table of predictions as they come: whoever is stopped goes on from there.
 
-    They are in a file beside the table whose name ends in ``.unfinished`` and a hash of the model, so that another
-    model begins anew. A file that failed, or has changed since, is predicted again.
+    They are in a file beside the table whose name ends in ``.unfinished`` and a hash of the model and of how it is
+    asked: another one begins anew. A file that failed, or has changed since, is predicted again.
 
     Parameters
     ----------
@@ -122,6 +124,8 @@ class UnfinishedTable:
         The model.
     classes : sequence of str
         Genres.
+    how : str
+        What else the answers depend on.
 
     Attributes
     ----------
@@ -134,8 +138,8 @@ class UnfinishedTable:
         When another process writes the same table.
     """
 
-    def __init__(self, path: str | Path, run: str | Path, classes: Sequence[str]):
-        digest = hashlib.blake2b(digest_size=6)
+    def __init__(self, path: str | Path, run: str | Path, classes: Sequence[str], how: str = ""):
+        digest = hashlib.blake2b(how.encode("utf-8", "surrogateescape"), digest_size=6)
         models = run_files.seed_files(run, run_files.MODEL) if Path(run).is_dir() else [Path(run)]
         for model in models or [Path(run) / run_files.MODEL]:
             digest.update(model.read_bytes())
@@ -150,16 +154,19 @@ class UnfinishedTable:
             ) from None
         self._unfinished = Path(f"{path}.unfinished-{digest.hexdigest()}")
         self._table = PredictionTable(self._unfinished, None, classes)
-        self.before = {
-            row[0]: np.array(row[4 : 4 + len(classes)], dtype=float) for row in self._rows() if row[0] and row[3]
-        }
+        self.before = {}
+        for row in self._rows():
+            with contextlib.suppress(ValueError):  # damaged: predicted again
+                p = np.array(row[4 : 4 + len(classes)], dtype=float)
+                if row[3] and np.isfinite(p).all():
+                    self.before[row[0]] = p
 
     def _rows(self) -> Iterator[list[str]]:
         """Name, size, time and cells of each file, as they were added."""
         with open(self._unfinished, encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)
-            next(rows, None)
-            yield from rows
+            header = next(rows)
+            yield from (row for row in rows if len(row) == len(header))
 
     def prediction(self, path: Path) -> Prediction | None:
         """What was said of a file before; None where it is to be predicted."""
