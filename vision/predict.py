@@ -102,7 +102,9 @@ def _predict_files(args):
     files = find_files(args.paths, passed)
     print_notes_and_failures(passed.notes(" ".join(args.paths)), passed.failures())
     if args.shard:
-        files = list(workers.shard(files, args.shard))
+        n_files, files = len(files), list(workers.shard(files, args.shard))
+        if not files:
+            print_notes_and_failures([f"--shard {args.shard}: this part of {n_files} files is empty"])
     if args.learn_margins:
         predictor.learn_margins(files)
     similar = None

@@ -105,6 +105,19 @@ def lines(path):
     return path.read_bytes().count(b"\n")
 
 
+def test_a_table_that_cannot_be_written_is_refused_before_predicting(trained, tmp_path, capsys):
+    songs = library(trained, tmp_path / "songs", 2)
+    (tmp_path / "file").write_text("")
+    for table, named in ((tmp_path, "is a folder"), (tmp_path / "file" / "t.csv", "file")):
+        assert predict.main([str(trained / "run"), str(songs), "--csv", str(table)]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert named in printed.err
+        assert "another process" not in printed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "songs"]
+    assert not list(tmp_path.parent.glob("*.lock"))
+
+
 def test_damaged_rows_are_predicted_again(trained, tmp_path):
     predictor = Predictor(trained / "run", "cpu")
     files = sorted(library(trained, tmp_path / "songs", 4).glob("0*.png"))

@@ -135,7 +135,7 @@ class UnfinishedTable:
     Raises
     ------
     MelvisionError
-        When another process writes the same table.
+        When another process writes the same table, or `path` is a folder.
     """
 
     def __init__(self, path: str | Path, run: str | Path, classes: Sequence[str], how: str = ""):
@@ -145,7 +145,11 @@ class UnfinishedTable:
             digest.update(model.read_bytes())
         self._path, self._classes = Path(path), list(classes)
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.is_dir():
+            raise MelvisionError(f"{path}: is a folder; expected a file to write the table to")
         self._lock = FileLock(f"{path}.lock")
+        with open(self._lock.lock_file, "ab"):
+            pass  # filelock takes a folder that cannot be written for a lock that is held
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
