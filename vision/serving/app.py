@@ -268,21 +268,9 @@ def create_app(
         uploads.stop()
 
     app.state.stop = stop
-
     app.add_middleware(Guard, hosts=hosts, token=token, headers=security_headers)
 
-    @app.exception_handler(HTTPException)
-    async def refuse(request, error):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-    @app.exception_handler(limits.Busy)
-    async def ask_to_come_again(request, busy):
-        return JSONResponse({"error": busy.reason}, busy.status, {"Retry-After": str(busy.seconds)})
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_parameters(request, error):
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+    _answer_refusals_in_json(app)
 
     @app.get("/", response_class=HTMLResponse)
     async def show_page():
@@ -316,6 +304,21 @@ def create_app(
                 waiting -= 1
 
     return app
+
+
+def _answer_refusals_in_json(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def refuse(request, error):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @app.exception_handler(limits.Busy)
+    async def ask_to_come_again(request, busy):
+        return JSONResponse({"error": busy.reason}, busy.status, {"Retry-After": str(busy.seconds)})
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_parameters(request, error):
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
 
 
 #: The body of a request for predictions, and the refusals, as OpenAPI describes them.
