@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,28 @@ def test_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MelvisionError, match="cannot be written"), locked(tmp_path / "file" / "run", "training"):
         pass
+
+
+def test_a_process_waits_for_another(tmp_path, holder):
+    threading.Timer(0.5, holder.kill).start()
+    with locked(tmp_path / "run", "splitting", wait=60):
+        assert holder.wait() != 0, "it has ended"
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from vision.data.folder_lock import locked
+for _ in range(25):
+    with locked(sys.argv[1], "counting", wait=60):
+        path = Path(sys.argv[2])
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+
+
+def test_several_that_wait_take_turns(tmp_path):
+    (tmp_path / "count").write_text("0")
+    command = [sys.executable, "-c", COUNT, str(tmp_path / "run"), str(tmp_path / "count")]
+    processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
+    assert (tmp_path / "count").read_text() == "100"

@@ -17,7 +17,7 @@ LOCK, OWNER = ".lock", ".lock-owner"
 
 
 @contextlib.contextmanager
-def locked(folder: str | Path, doing: str) -> Iterator[None]:
+def locked(folder: str | Path, doing: str, wait: float = 0.0) -> Iterator[None]:
     """Keep a folder to this process for the length of a block; it is made, and goes again if it stays empty.
 
     The lock is the operating system's (`filelock`), on this machine and on shared disks that support locks: it ends
@@ -29,17 +29,17 @@ def locked(folder: str | Path, doing: str) -> Iterator[None]:
         Data folder or run folder.
     doing : str
         What the process does, for the message that others get, such as ``"training"``.
+    wait : float
+        Seconds to wait for another process that holds the folder.
 
     Raises
     ------
     MelvisionError
-        When another process holds it, or it cannot be written.
+        When another process still holds it after the wait, or it cannot be written.
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(blocking=False)
+        lock = _acquire(folder, wait)
     except Timeout:
         raise MelvisionError(
             f"{folder}: in use by {_owner(folder)}; wait until it is done, or choose another folder"
@@ -59,6 +59,21 @@ def locked(folder: str | Path, doing: str) -> Iterator[None]:
         lock.release()
         with contextlib.suppress(OSError):
             folder.rmdir()  # it fails, as it should, where there is anything in it
+
+
+def _acquire(folder: Path, wait: float) -> FileLock:
+    """Take the lock of a folder, or raise Timeout."""
+    end = time.monotonic() + wait
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)  # whoever held it may have removed it
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=max(0.0, end - time.monotonic()))
+        except FileNotFoundError:
+            continue
+        if (folder / LOCK).exists():
+            return lock
+        lock.release()  # its file was removed between opening and locking it: others lock a new one
 
 
 def _owner(folder: Path) -> str:

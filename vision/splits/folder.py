@@ -21,6 +21,9 @@ from vision.splits.groups import artist_folders, connected_components, folder_gr
 from vision.splits.keys import is_copy, picture_key, possible_pieces
 from vision.splits.leaks import find_splits
 
+#: Seconds to wait for another process: of several trainings that begin at once, each looks for new pictures.
+WAIT = 60.0
+
 #: Files of a data folder: the assignments, and how they were made.
 SPLIT_CSV, SPLIT_JSON = "split.csv", "split.json"
 
@@ -216,7 +219,7 @@ def split_folder(
     if ratios is not None:
         _check_ratios(ratios)
         how["ratios"] = list(ratios)
-    with locked(data, "splitting"):
+    with locked(data, "splitting", wait=WAIT):
         return _split(Path(images), Path(data), {name: value for name, value in how.items() if value is not None})
 
 
