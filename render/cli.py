@@ -97,6 +97,15 @@ def one_line(text: object) -> str:
     return re.sub(rf"[\t\n{_CONTROLS}]", _escape, str(text))
 
 
+def ignore_pillow_warnings() -> None:
+    """Keep Pillow's warnings, and the paths of its source in them, from the user of a command.
+
+    They are of many pixels, damaged EXIF data and cut files: `png.open_picture` and `png.load_pixels` refuse these in
+    one line, or take them as they are.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
 def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
     """Decorate a ``main(argv=None) -> int`` so that a user's mistake is reported in one line.
 
@@ -107,10 +116,7 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
-        # Pillow warns of pictures of over 89 million pixels; `png.open_picture` refuses them with an error anyway.
-        warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-        # Nor does it matter that EXIF data are damaged: the picture is then taken as it lies.
-        warnings.filterwarnings("ignore", message="Corrupt EXIF data")
+        ignore_pillow_warnings()
         with _printable_streams():
             return run(argv)
 

@@ -4,6 +4,8 @@ The PNG is indexed: people see a colormap, the file holds the level. Row 0 is th
 the picture was made.
 """
 
+import contextlib
+import ctypes
 import functools
 import json
 from pathlib import Path
@@ -184,11 +186,28 @@ def open_picture(path: str | Path | IO[bytes]) -> Image.Image:
     except Exception as error:  # Pillow's parsers raise many kinds of exception on damaged files
         reason = "unknown format or damaged" if isinstance(error, Image.UnidentifiedImageError) else error
         raise PictureError(f"cannot be read as a picture ({reason})") from None
+    if image.format == "TIFF":
+        _silence_libtiff()
     if image.width * image.height > MAX_PIXELS:
         width, height = image.size
         image.close()
         raise PictureError(f"is {width}x{height}, too large to decode safely (over {MAX_PIXELS} pixels)")
     return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep the library behind Pillow's TIFFs from printing: what it finds damaged reaches us as an exception too.
+
+    It prints to the process's standard error, past Python, with names such as ``tempfile.tif``. Its handlers are found
+    through Pillow's own module, which is linked with it; where it is linked in statically (Windows), nothing is done.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(Image.core.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(library, name)
+            handler.argtypes, handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            handler(None)
 
 
 def load_pixels(image: Image.Image) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
+from render import cli
+
 #: What `workers.run` yields: the number of each task and its result.
 Results = Generator[tuple[int, Any], None, None]
 
@@ -68,6 +70,7 @@ def serve() -> None:
     inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what a decoder prints must not come between the results
+    cli.ignore_pillow_warnings()
     limits, main = pickle.load(inbox)
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has such limits
         import resource

@@ -1,5 +1,6 @@
 """Bad pictures: one clear reason each, never a crash."""
 
+import re
 import struct
 import time
 import zlib
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from render import figure, png
+from render import figure, png, workers
 from render.settings import Settings
 from tests.conftest import read_pictures, spectrogram_of, write_picture
+from tests.render.tasks import open_picture
 from tests.render.test_png import save_with_chunk, text_behind_pixels
 from vision.data.dataset import list_pictures
 from vision.data.images import load, pixel_hash
@@ -229,6 +231,38 @@ def test_a_picture_of_ours_that_exif_data_turn_was_changed(tmp_path):
         save_with_chunk(image, path, about, exif=exif)
     assert png.read_about(load(path)) is None
     assert Preprocessor().from_file(path).seconds == 30
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg"])
+def test_a_damaged_tiff_prints_nothing_of_its_library(compression, tmp_path, capfd):
+    damage_tiff(tmp_path / "a.tif", compression)
+    assert re.fullmatch("is damaged .*", open_picture(tmp_path / "a.tif"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nor_do_workers_print_what_pillow_finds(tmp_path, capfd):
+    Image.fromarray(PIXELS).save(tmp_path / "a.tif")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    # One tag's value becomes larger than the file: Pillow warns and goes without it.
+    (first,) = struct.unpack_from("<I", data, 4)
+    struct.pack_into("<HI", data, first + 2 + 12 * 7 + 2, 2, 1 << 20)
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.warns(UserWarning):
+        open_picture(tmp_path / "a.tif")
+    capfd.readouterr()
+    assert len(list(workers.run(open_picture, [(tmp_path / "a.tif",)] * 2, 2))) == 2
+    assert capfd.readouterr() == ("", "")
+
+
+def damage_tiff(path, compression):
+    """Write a TIFF whose pixels are overwritten in the middle."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(path, compression=compression)
+    data = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        start, size = image.tag_v2[273][0], image.tag_v2[279][0]
+    data[start + 2 : start + size] = b"\xff" * (size - 2)
+    path.write_bytes(data)
 
 
 def many_pages(path, count=30_000):

@@ -89,3 +89,16 @@ def hang_with_a_child(folder, how):
     if how == "asleep":
         time.sleep(1000)
     sum(itertools.repeat(1))
+
+
+def open_picture(path):
+    """Read a picture, and say in one line why it cannot be read."""
+    from render import png
+    from render.errors import PictureError
+
+    try:
+        with png.open_picture(path) as image:
+            png.load_pixels(image)
+    except PictureError as error:
+        return str(error)
+    return ""

@@ -70,6 +70,8 @@ def _acquire(folder: Path, wait: float) -> FileLock:
         try:
             lock.acquire(timeout=max(0.0, end - time.monotonic()))
         except FileNotFoundError:
+            if time.monotonic() >= end:
+                raise
             continue
         if (folder / LOCK).exists():
             return lock
