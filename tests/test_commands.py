@@ -15,6 +15,7 @@ COMMANDS = [
     "check",
     "train",
     "crossval",
+    "tune",
     "evaluate",
     "predict",
     "explain",

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Commands that nothing imports.
-PROGRAMS = ["check", "train", "crossval", "evaluate", "compare", "explain", "predict", "embed", "map", "organise"]
-PROGRAMS += ["listen", "export", "serve"]
+PROGRAMS = ["check", "train", "crossval", "tune", "evaluate", "compare", "explain", "predict", "embed", "map"]
+PROGRAMS += ["organise", "listen", "export", "serve"]
 COMMANDS = ["render", "render.demo", "render.features", "vision"]
 COMMANDS += ["vision.split", *(f"vision.{name}" for name in PROGRAMS)]
 

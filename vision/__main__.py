@@ -13,6 +13,7 @@ COMMANDS = {
     "split": "divide pictures into train, dev and test, with each track and group in one split only",
     "train": "train a network on them, into a run folder with a report",
     "crossval": "train and score on grouped, stratified folds",
+    "tune": "search for better settings, on folds of train and dev",
     "evaluate": "score a trained network on other pictures",
     "compare": "compare runs: scores, settings, and whether a difference is more than chance",
     "explain": "show what predictions are based on, and which bands matter for each genre",

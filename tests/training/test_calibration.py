@@ -1,11 +1,12 @@
 """A temperature is fitted where there are tracks enough to tell."""
 
+import numpy as np
 import pytest
 import torch
 
 from vision.data.pixel_store import PixelStore
 from vision.reports import metrics
-from vision.training.calibration import LEAST, calibrate
+from vision.training.calibration import LEAST, calibrate, calibrated_loss
 
 
 class Fixed(torch.nn.Module):
@@ -56,3 +57,17 @@ def test_few_tracks_and_perfect_predictions_are_not_calibrated():
     assert (
         calibrate(Fixed(4), logits_store(logits), logits_store(logits).pixels.view(200, 64)[:, :4].argmax(dim=1)) == 1
     )
+
+
+def test_the_calibrated_loss_does_not_depend_on_the_temperature():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 200)
+    logits = rng.standard_normal((200, 4)) + 1.5 * np.eye(4)[y]
+    losses, raw = [], []
+    for temperature in (0.7, 1.0, 1.6):
+        p = np.exp(logits / temperature)
+        p /= p.sum(axis=1, keepdims=True)
+        losses.append(calibrated_loss(y, p))
+        raw.append(-np.log(p[np.arange(200), y]).mean())
+    assert np.ptp(losses) < 1e-4 < np.ptp(raw)
+    assert all(best <= loss + 1e-9 for best, loss in zip(losses, raw, strict=True))

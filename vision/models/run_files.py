@@ -31,6 +31,8 @@ RELIABILITY_PLOT = "reliability_plot.png"
 SEEDS = "seeds.json"  # settings and seeds; its presence marks a folder of runs
 SUMMARY = "summary.json"  # scores; its presence marks all runs as complete
 FOLD = "done.json"  # predictions of a complete fold of a cross-validation
+BEST = "best.json"  # settings of the best trial of a search, for ``vision.train --config``
+TRIALS = "trials.csv"  # a row a trial
 
 # Of a folder of runs.
 RUNS = "runs"  # its name, unless the user chose another one

@@ -283,6 +283,18 @@ def named_pieces(data: str | Path | None) -> bool:
         return False
 
 
+def split_groups(data: str | Path) -> dict[str, str]:
+    """The groups that a data folder was split by, as `read_groups` gives them; none where it was split by hand."""
+    try:
+        settings = read_settings(data)
+    except MelvisionError:
+        return {}
+    if not settings["folders"]:
+        return settings["groups"]
+    folders = folder_groups((row.genre, row.file, row.track) for row in read_rows(data))
+    return merge_groups([settings["groups"], folders])
+
+
 def _check_ratios(ratios):
     if len(ratios) != 3 or not (ratios[0] > 0 and ratios[1] > 0 and ratios[2] >= 0 and sum(ratios) < float("inf")):
         raise ParameterError("ratios", ratios, EXPECTED_RATIOS)

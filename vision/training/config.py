@@ -32,6 +32,7 @@ def setting(
     finetune: Any = None,
     classic: Any = None,
     first: bool = False,
+    search: tuple[Any, ...] = (),
 ) -> Any:
     """Declare a field of `TrainConfig` with all that is to be known of it.
 
@@ -53,11 +54,15 @@ def setting(
         Its value in the recipe of that name, where that is another one.
     first : bool
         Whether it is one of the flags that people use first.
+    search : tuple
+        Where ``vision.tune`` looks for a better value: the lowest and the highest number, or names to choose from.
+        Empty where it does not.
     """
     if choices:
         valid, expected = choices.__contains__, f"one of {', '.join(choices)}"
     metadata: dict[str, Any] = {"group": group, "help": help, "valid": valid, "expected": expected, "choices": choices}
     metadata |= {"quick": quick, "finetune": finetune, "classic": classic, "first": first}
+    metadata["search"] = search
     return field(default=default, metadata=metadata)
 
 
@@ -74,7 +79,7 @@ class TrainConfig:
     model: str = setting(
         "vgg", "model", "vgg, vgg_small, vgg_dense, cnn2, cnn3, crnn, musicnn (pretrained on songs), or a torchvision "
         "model such as resnet18",
-        quick="vgg_small", finetune="mobilenet_v2", classic="vgg_dense", first=True,
+        quick="vgg_small", finetune="mobilenet_v2", classic="vgg_dense", first=True, search=("vgg_small", "vgg"),
     )  # fmt: skip
     weights: str = setting(
         "", "model", "pretrained weights of a torchvision model, such as DEFAULT (downloaded)", finetune="DEFAULT",
@@ -86,6 +91,7 @@ class TrainConfig:
         "what a network pretrained on 200 000 songs makes of the picture; without network there are no epochs",
         expected="some of network, texture, musicnn, with weights above 0, such as network:0.6,texture:0.4",
         quick="network:0.3,texture:0.7", finetune="network:0.5,texture:0.5", classic="network",
+        search=(0.1, 0.9),
     )  # fmt: skip
     window: float = setting(
         7.5, "data", "seconds of a track that the network takes at once; 0 is the whole track",
@@ -117,6 +123,7 @@ class TrainConfig:
     lr: float = setting(
         2e-3, "optimisation", "highest learning rate",
         valid=lambda value: 0 < value < 10, expected="above 0 and below 10", classic=5e-4, first=True,
+        search=(1e-4, 1e-2),
     )  # fmt: skip
     body_lr: float = setting(
         1.0, "optimisation", "learning rate of all layers but the last, as a fraction of --lr: for pretrained ones",
@@ -128,11 +135,11 @@ class TrainConfig:
     )  # fmt: skip
     weight_decay: float = setting(
         0.05, "optimisation", "weight decay; biases and batch norm have none",
-        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0,
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0, search=(0.0, 0.2),
     )  # fmt: skip
     dropout: float = setting(
         0.3, "optimisation", "dropout before the last layer",
-        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.5,
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.5, search=(0.0, 0.7),
     )  # fmt: skip
     schedule: str = setting(
         "onecycle", "optimisation", "learning rate over the run: onecycle rises for a fifth of it and falls to zero "
@@ -141,32 +148,33 @@ class TrainConfig:
     )  # fmt: skip
     stretch: float = setting(
         0.1, "augmentation", "maximum change of tempo, as a fraction: 0.1 is up to a tenth faster or slower",
-        valid=lambda value: 0 <= value <= 1, expected="from 0 (none) to 1", classic=0.0,
+        valid=lambda value: 0 <= value <= 1, expected="from 0 (none) to 1", classic=0.0, search=(0.0, 0.25),
     )  # fmt: skip
     shift: float = setting(
         0.025, "augmentation", "maximum vertical shift, as a fraction of the height",
-        valid=lambda value: 0 <= value <= 0.5, expected="from 0 (none) to 0.5", classic=0.0,
+        valid=lambda value: 0 <= value <= 0.5, expected="from 0 (none) to 0.5", classic=0.0, search=(0.0, 0.1),
     )  # fmt: skip
     random_eq: float = setting(
         4.0, "augmentation", "random equaliser: standard deviation of its smooth curve over frequency, in dB",
         valid=lambda value: 0 <= value <= 40, expected="from 0 (none) to 40 dB", classic=0.0,
+        search=(0.0, 10.0),
     )  # fmt: skip
     mixup: float = setting(
         0.3, "augmentation", "blend tracks in pairs, in proportions from a beta distribution with this alpha",
-        valid=lambda value: 0 <= value <= 100, expected="from 0 (none) to 100", classic=0.0,
+        valid=lambda value: 0 <= value <= 100, expected="from 0 (none) to 100", classic=0.0, search=(0.0, 1.0),
     )  # fmt: skip
     masks: int = setting(
         0, "augmentation", "number of time masks and of frequency masks per picture (SpecAugment)",
-        valid=lambda value: 0 <= value <= 10, expected="from 0 to 10",
+        valid=lambda value: 0 <= value <= 10, expected="from 0 to 10", search=(0, 2),
     )  # fmt: skip
     label_smoothing: float = setting(
         0.1, "optimisation", "fraction of the target that is spread over all genres",
-        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0,
+        valid=lambda value: 0 <= value < 1, expected="from 0 to below 1", classic=0.0, search=(0.0, 0.3),
     )  # fmt: skip
     soft_labels: float = setting(
         0.5, "optimisation", "fraction of the target that comes from support vector machines on texture that have not "
         "seen the track",
-        valid=lambda value: 0 <= value <= 1, expected="from 0 to 1", quick=0.0, classic=0.0,
+        valid=lambda value: 0 <= value <= 1, expected="from 0 to 1", quick=0.0, classic=0.0, search=(0.0, 1.0),
     )  # fmt: skip
     class_weights: bool = setting(
         False, "advanced", "weight each genre by the inverse of its frequency, for unequal folders",
@@ -439,19 +447,27 @@ def command_of(config: TrainConfig) -> str:
     return " ".join(words)
 
 
+def search_text(values: tuple[Any, ...]) -> str:
+    """Say where ``vision.tune`` looks for a setting's value: "0 to 0.7", or nothing where it does not."""
+    if values and isinstance(values[0], str):
+        return " or ".join(values)
+    return f"{values[0]:g} to {values[1]:g}" if values else ""
+
+
 def settings_table() -> str:
     """All settings in Markdown, a table for each group: what docs/settings.md holds."""
     lines = []
     for group in GROUPS:
         lines += [f"## {group.capitalize()}", ""]
-        lines.append(f"| flag | field | {' | '.join(RECIPES)} | expected | meaning |")
-        lines.append("|---|---|---|---|---|---|---|")
+        lines.append(f"| flag | field | {' | '.join(RECIPES)} | expected | searched | meaning |")
+        lines.append("|---|---|---|---|---|---|---|---|---|")
         for one in fields(TrainConfig):
             if one.metadata["group"] == group:
                 about, values = one.metadata, [_shown(value) for value in _defaults(one.name).values()]
                 if one.name == "recipe":
                     values = list(RECIPES)
-                cells = [f"`{_flag(one.name)}`", f"`{one.name}`", *values, about["expected"], about["help"]]
+                cells = [f"`{_flag(one.name)}`", f"`{one.name}`", *values]
+                cells += [about["expected"], search_text(about["search"]), about["help"]]
                 lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -12,18 +12,16 @@ import torch
 from render import atomic
 from render.cli import note_and_failure_lines
 from render.errors import MelvisionError
-from vision.data.dataset import Pictures, list_pictures, read_folder
-from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import InputSpec, Preprocessor
+from vision.data.dataset import Pictures
+from vision.data.preprocess import InputSpec
 from vision.data.validate import read_json
 from vision.inference.device import use_threads
 from vision.models import checkpoint, run_files
 from vision.models.spec import ModelSpec
 from vision.reports import html, plots
 from vision.reports.tables import tracks_right
-from vision.splits.folder import named_pieces
 from vision.splits.leaks import find_splits
-from vision.splits.tracks import number_tracks, small_genres
+from vision.splits.tracks import small_genres
 from vision.training.config import TrainConfig, command_of
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
@@ -33,7 +31,7 @@ from vision.training.run import (
     make_model_spec,
     pick_hardware,
     picture_groups_of,
-    read_spec,
+    read_together,
     run_folder,
     versions,
     write_split,
@@ -163,7 +161,7 @@ def fit_final(
             use_threads(threads_before(folder))
         hardware = pick_hardware(config, distributed)
         context = RunContext(folder, hardware.device, distributed, progress)
-        pictures, input_spec = read_everything(config, measured.spec.classes)
+        pictures, input_spec = _read_everything(config, measured.spec.classes)
         for line in note_and_failure_lines(pictures.notes, pictures.problems):
             context.say(line)
         n_tracks = len(set(pictures.tracks))
@@ -183,35 +181,13 @@ def fit_final(
     return FinalResult(folder, measured, n_tracks, pictures.problems, pictures.notes)
 
 
-def read_everything(config: TrainConfig, classes: Sequence[str]) -> tuple[Pictures, InputSpec]:
-    """Read all pictures of a data folder, whatever split they are in; also returns how they were read.
-
-    Raises
-    ------
-    MelvisionError
-        When a folder holds other genres, or no usable picture of one.
-    """
+def _read_everything(config: TrainConfig, classes: Sequence[str]) -> tuple[Pictures, InputSpec]:
+    """Read all pictures of a data folder, whatever split they are in; see `read_together`."""
     folders = list(find_splits(config.data).values()) or [Path(config.data)]
-    spec = read_spec(config, [path for folder in folders for path in list_pictures(folder)])
-    parts = [read_folder(folder, Preprocessor(spec), classes=classes) for folder in folders]
-    channels = max(part.x.channels or 1 for part in parts)
-    if any(part.x.channels != channels for part in parts):  # colours in one of them only
-        parts = [
-            read_folder(folder, Preprocessor(replace(spec, channels=channels)), classes=classes) for folder in folders
-        ]
-    every = (part.x[number] for part in parts for number in range(len(part.x)))
-    pictures = Pictures(
-        PixelStore.collect(every, channels=channels, height=parts[0].x.height),
-        torch.cat([part.y for part in parts]),
-        [path for part in parts for path in part.paths],
-        list(classes),
-        [problem for part in parts for problem in part.problems],
-        [note for part in parts for note in part.notes],
-    )
-    pictures.tracks = number_tracks(pictures, pieces=named_pieces(config.data))
+    pictures, spec = read_together(config, folders, classes)
     check_genres(pictures, config.data)
     pictures.notes += small_genres(pictures, config.data)
-    return pictures, replace(spec, channels=channels)
+    return pictures, spec
 
 
 def _finish(out: Path, measured: Measured, pictures: Pictures, history: list[dict[str, Any]]) -> None:

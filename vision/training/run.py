@@ -20,6 +20,7 @@ from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.folder_lock import locked, require_unlocked
+from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
 from vision.inference.device import pick_device, pick_precision, use_threads
 from vision.inference.predictor import Predictor
@@ -32,7 +33,7 @@ from vision.models.spec import ModelSpec
 from vision.models.svm import train_windows
 from vision.reports import metrics
 from vision.reports.scoring import count_trained_on
-from vision.splits.folder import named_pieces, read_settings
+from vision.splits.folder import named_pieces, split_groups
 from vision.splits.folds import picture_groups
 from vision.splits.leaks import train_splits
 from vision.splits.tracks import missing_genres, number_tracks, small_genres
@@ -89,6 +90,44 @@ def read_data(
         sets[split].tracks = number_tracks(sets[split], pieces=pieces)
     check_genres(sets["train"], folders["train"])
     return sets, spec
+
+
+def read_together(
+    config: TrainConfig, folders: Sequence[str | Path], classes: Sequence[str]
+) -> tuple[Pictures, InputSpec]:
+    """Read several folders of genres as one set of pictures; also returns how they were read.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        How, and the data folder that the folders are in.
+    folders : sequence of str or Path
+        Such as train and dev.
+    classes : sequence of str
+        Genres in the order of their labels.
+
+    Raises
+    ------
+    MelvisionError
+        When a folder holds other genres.
+    """
+    spec = read_spec(config, [path for folder in folders for path in list_pictures(folder)])
+    parts = [read_folder(folder, Preprocessor(spec), classes=classes) for folder in folders]
+    channels = max(part.x.channels or 1 for part in parts)
+    if any(part.x.channels != channels for part in parts):  # colours in one of them only
+        spec = replace(spec, channels=channels)
+        parts = [read_folder(folder, Preprocessor(spec), classes=classes) for folder in folders]
+    every = (part.x[number] for part in parts for number in range(len(part.x)))
+    pictures = Pictures(
+        PixelStore.collect(every, channels=channels, height=parts[0].x.height),
+        torch.cat([part.y for part in parts]),
+        [path for part in parts for path in part.paths],
+        list(classes),
+        [problem for part in parts for problem in part.problems],
+        [note for part in parts for note in part.notes],
+    )
+    pictures.tracks = number_tracks(pictures, pieces=named_pieces(config.data))
+    return pictures, replace(spec, channels=channels)
 
 
 def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple[dict[str, Pictures], InputSpec]:
@@ -398,11 +437,7 @@ def _counts(sets: dict[str, Pictures]) -> str:
 
 def picture_groups_of(config: TrainConfig, train: Pictures) -> list[int]:
     """The group of each train picture: what the data folder was split by."""
-    try:
-        tables = read_settings(config.data)["groups"]
-    except MelvisionError:  # split by hand
-        tables = {}
-    return picture_groups(train, groups=tables, pieces=named_pieces(config.data))
+    return picture_groups(train, groups=split_groups(config.data), pieces=named_pieces(config.data))
 
 
 def _finish(
