@@ -152,7 +152,7 @@ WRONG = {
     "optimizer": ["adagrad"], "schedule": ["linear"], "stretch": [-0.1, 1.1], "shift": [-0.1, 0.6],
     "random_eq": [-1, 41], "mixup": [-1, 101], "masks": [-1, 11], "label_smoothing": [-0.1, 1],
     "soft_labels": [-0.1, 1.1], "patience": [-1],
-    "input": ["grey"], "track_seconds": [0, 1e6], "precision": ["fp16"],
+    "input": ["grey"], "log": ["wandb"], "track_seconds": [0, 1e6], "precision": ["fp16"],
     "body_lr": [0, 1.1], "head_epochs": [-1, 100001], "threads": [0, 1025], "recipe": ["best"],
 }  # fmt: skip
 

@@ -203,6 +203,11 @@ class TrainConfig:
         None, "hardware", "CPU threads, by default PyTorch's choice",
         valid=lambda value: value is None or 1 <= value <= 1024, expected="from 1 to 1024",
     )  # fmt: skip
+    log: str = setting(
+        "csv", "advanced", "where the scores of each epoch go: csv is history.csv; tensorboard writes event files "
+        "besides, with a batch of inputs and the confusion matrix, into the run folder",
+        choices=("csv", "tensorboard"),
+    )  # fmt: skip
     note: str = setting("", "advanced", "a line to show at the top of the report")
 
     @classmethod

@@ -37,6 +37,7 @@ from vision.training.run import (
     write_split,
 )
 from vision.training.state import read_config, read_state, threads_before
+from vision.training.tensorboard import require_tensorboard
 
 
 @dataclass
@@ -161,6 +162,7 @@ def fit_final(
             use_threads(threads_before(folder))
         hardware = pick_hardware(config, distributed)
         context = RunContext(folder, hardware.device, distributed, progress)
+        require_tensorboard(config)
         pictures, input_spec = _read_everything(config, measured.spec.classes)
         for line in note_and_failure_lines(pictures.notes, pictures.problems):
             context.say(line)

@@ -29,6 +29,7 @@ from vision.training.augment import Augmentation, make_augmentations, window_opt
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
 from vision.training.state import write_state
+from vision.training.tensorboard import SHOWN, Board
 
 HISTORY = [
     "epoch", "train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "network_train_loss",
@@ -186,6 +187,7 @@ def learn(
     scorer = Scorer(train, dev, model, distributed, optimisation.precision) if dev else None
     targets = _targets(config, train, groups)
     every = max(1, config.epochs // SCORED_EPOCHS)
+    watchers = _watchers(config, train, context, targets, augmentations, len(history))
     for epoch in range(len(history) + 1, config.epochs + 1):
         if config.patience and dev and history and len(history) - best(history) >= config.patience:
             context.say(f"stopped early: no better dev accuracy in {config.patience} epochs")
@@ -206,9 +208,30 @@ def learn(
         if distributed.is_first:
             _write_epoch(context.out, model, optimizer, history, spec)
         context.say(_epoch_line(history[-1], config.epochs))
-        if context.on_epoch and distributed.is_first:
-            context.on_epoch(history[-1])
+        for watch in watchers:
+            watch(history[-1])
     return history, model
+
+
+def _watchers(
+    config: TrainConfig,
+    train: Pictures,
+    context: RunContext,
+    targets: torch.Tensor,
+    augmentations: Sequence[Augmentation],
+    epochs_done: int,
+) -> list[Callable[[dict[str, Any]], None]]:
+    """What is called with each new row of ``history.csv``, in the first process."""
+    if not context.distributed.is_first:
+        return []
+    watchers = [context.on_epoch] if context.on_epoch else []
+    if config.log == "tensorboard":
+        board = Board(context.out, epochs_done)
+        if not epochs_done:  # every epoch is seeded anew: what is drawn here changes nothing
+            shown = torch.linspace(0, len(train.y) - 1, min(SHOWN, len(train.y))).long()
+            board.inputs(make_batch(train, shown, targets[shown], augmentations, context.device)[0])
+        watchers.append(board.epoch)
+    return watchers
 
 
 def _learn_without_epochs(
@@ -461,18 +484,14 @@ def train_one_epoch(
     """
     distributed = distributed or Distributed()
     model.train()
-    device, how = next(model.parameters()).device, window_options(augmentations)
+    device = next(model.parameters()).device
+    if targets is None:
+        targets = nn.functional.one_hot(pictures.y, len(pictures.classes)).float()
     total = torch.zeros(3, device=device)
     for chosen in steps:
         mine = distributed.shard(chosen)
         labels = pictures.y[mine].to(device)
-        if targets is None:
-            target = nn.functional.one_hot(labels, len(pictures.classes)).float()
-        else:
-            target = targets[mine].to(device)
-        x = to_pixels(pictures.x.random_windows(mine, **how), device)
-        for augmentation in augmentations:
-            x, target = augmentation.pixels(x, target)
+        x, target = make_batch(pictures, mine, targets[mine], augmentations, device)
         with autocast(device, optimisation.precision):
             logits = model(x.contiguous(memory_format=torch.channels_last))
         # The mean over the whole batch: processes average their gradients afterwards.
@@ -483,6 +502,41 @@ def train_one_epoch(
         total += torch.stack([summed, correct.float(), torch.ones_like(summed) * len(mine)])
     loss, correct, n = total.tolist()
     return loss / n, correct / n
+
+
+def make_batch(
+    pictures: Pictures,
+    chosen: torch.Tensor,
+    target: torch.Tensor,
+    augmentations: Sequence[Augmentation],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut a random window out of each chosen picture and change it at random.
+
+    Parameters
+    ----------
+    pictures : Pictures
+        The training set.
+    chosen : torch.Tensor, shape (B,), int64
+        Which pictures.
+    target : torch.Tensor, shape (B, n_classes)
+        What is to be answered for each of them.
+    augmentations : sequence of Augmentation
+        Applied in this order.
+    device : torch.device
+
+    Returns
+    -------
+    x : torch.Tensor, shape (B, C, H, W)
+        Pixels in [0, 1], on the device.
+    target : torch.Tensor, shape (B, n_classes)
+        Blended where the pictures are.
+    """
+    target = target.to(device)
+    x = to_pixels(pictures.x.random_windows(chosen, **window_options(augmentations)), device)
+    for augmentation in augmentations:
+        x, target = augmentation.pixels(x, target)
+    return x, target
 
 
 def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:

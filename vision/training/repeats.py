@@ -203,6 +203,8 @@ def check_folds(config: TrainConfig, folds: int, repeats: int) -> None:
         raise ParameterError("folds", folds, "at least 2")
     if repeats < 1:
         raise ParameterError("repeats", repeats, "at least 1")
+    if config.log != "csv":
+        raise ParameterError("log", config.log, "csv: the history of a fold is not kept")
     if config.patience:
         raise ParameterError("patience", config.patience, "0: a cross-validation has no dev set to choose an epoch by")
 

@@ -43,6 +43,7 @@ from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, best, learn
 from vision.training.report import RunResult, write_run
 from vision.training.state import read_state, threads_before
+from vision.training.tensorboard import Board, require_tensorboard
 
 #: The dev pictures as the last epoch's weights see them: nothing was chosen on them.
 LAST = "dev_last"
@@ -163,6 +164,7 @@ def check_model(config: TrainConfig) -> None:
 
     It is called before pictures are read, which may take long.
     """
+    require_tensorboard(config)
     if config.init:
         read_initial(config.init, config.model)
     experts, musicnn = config.expert_weights, has_musicnn(config)
@@ -475,6 +477,10 @@ def _finish(
         spec.thresholds,
     )
     write_run(out, result)
+    if predictor.about["config"]["log"] == "tensorboard":
+        board = Board(out)
+        board.picture("confusions", out / run_files.CONFUSION_PLOT, best(history))
+        board.close()
     atomic.write_json(out / run_files.METRICS, scores)
     for name in (run_files.STATE, run_files.OLDER_STATE):
         (out / name).unlink(missing_ok=True)
