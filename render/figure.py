@@ -24,13 +24,15 @@ def _mel_range(settings: Settings) -> tuple[float, float, float]:
     return fmax, hz_to_mel(settings.fmin, htk=settings.htk), hz_to_mel(fmax, htk=settings.htk)
 
 
-def frequency_ticks(settings: Settings) -> tuple[list[float], list[float]]:
+def frequency_ticks(settings: Settings, ticks: tuple[float, ...] = TICKS) -> tuple[list[float], list[float]]:
     """Return the frequencies that an axis of Mel bands labels, and their positions.
 
     Parameters
     ----------
     settings : Settings
         Those of a picture of kind ``"mel"``.
+    ticks : tuple of float, in Hz
+        Frequencies to label, if they are in range.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def frequency_ticks(settings: Settings) -> tuple[list[float], list[float]]:
         The frequency at each position.
     """
     fmax, low, high = _mel_range(settings)
-    shown: list[float] = [hz for hz in TICKS if settings.fmin <= hz <= fmax] or [settings.fmin, fmax]
+    shown: list[float] = [hz for hz in ticks if settings.fmin <= hz <= fmax] or [settings.fmin, fmax]
     # Band k peaks at point k + 1 of n_mels + 2 points (counted from 0) that are evenly spaced in Mels.
     positions = [(hz_to_mel(hz, htk=settings.htk) - low) / (high - low) * (settings.n_mels + 1) - 1 for hz in shown]
     inside = [(at, hz) for at, hz in zip(positions, shown, strict=True) if -0.5 <= at <= settings.n_mels - 0.5]

@@ -43,7 +43,9 @@ def make_pooled(folder, pictures, summary, **about):
     """A folder of several seeds or folds, as training writes it."""
     folder.mkdir(parents=True)
     about = {"config": CONFIG} | about
-    write_pooled(folder, PooledResult("title", "headline", [], predictions_of(pictures), GENRES, summary, about))
+    parts = [("seed 0", 0.5, 4), ("seed 1", 0.75, 4)]
+    predictions = predictions_of(pictures)
+    write_pooled(folder, PooledResult("title", "headline", [], predictions, GENRES, summary, about, parts, "seed"))
     return folder
 
 

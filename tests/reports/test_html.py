@@ -16,10 +16,12 @@ from tests.reports.pages import PageReader
 from vision.reports import html
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("run.html", "pooled.html", "quality.html", "compare.html", "index.html")
+PAGES = ("run.html", "pooled.html", "tuning.html", "quality.html", "compare.html", "index.html")
 SCORES = {"accuracy": 0.7, "interval": [0.4, 0.9], "n": 10, "macro_f1": 0.6, "top3": 1.0, "calibration_error": 0.1}
-TEXTS = ("title", "headline", "note", "about")
-POOLED = {"title": "runs", "headline": "70 % right", "note": "", "about": "{}"}
+TEXTS = ("title", "subtitle", "headline", "note", "command", "settings", "versions", "part_name")
+POOLED = {"title": "runs", "headline": "70 % right", "note": "", "command": "", "settings": "{}", "versions": "{}"}
+POOLED |= {"subtitle": "", "part_name": "fold", "part_rows": [["fold 1", "10", "7", "0.700", "0.4 to 0.9"]]}
+POOLED |= {"n_mistakes": 3, "mistake_rows": [["a.png", "blues", "jazz", "0.50"]], "commands": [("Go on:", "echo")]}
 POOLED |= {"lines": ["accuracy 0.7"], "scores": SCORES, "genre_rows": [["blues", 10, "0.50", "0.60", "0.55", ""]]}
 
 
@@ -32,9 +34,9 @@ def plot(tmp_path):
 
 
 def test_a_page_holds_its_picture_and_what_it_is_given(tmp_path, plot):
-    html.write_page(tmp_path / "page.html", "pooled.html", POOLED | {"confusion_plot": plot})
+    html.write_page(tmp_path / "page.html", "pooled.html", POOLED | {"confusion_plot": plot, "spread_plot": plot})
     page = PageReader((tmp_path / "page.html").read_text("utf-8"))
-    assert page.is_self_contained and len(page.links) == 1
+    assert page.is_self_contained and len(page.links) == 2
     assert base64.b64decode(page.links[0].partition(",")[2]) == plot.read_bytes()
     for text in ("runs", "70 % right", "accuracy 0.7", "70.0%", "95 %: 40.0% to 90.0%, n = 10", "blues 10 0.50"):
         assert text in page.text
@@ -43,12 +45,13 @@ def test_a_page_holds_its_picture_and_what_it_is_given(tmp_path, plot):
 
 def test_everything_is_escaped(plot):
     hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
-    context = POOLED | dict.fromkeys(TEXTS, hostile) | {"confusion_plot": plot}
-    context |= {"lines": [hostile], "genre_rows": [[hostile, 10, hostile]]}
+    context = POOLED | dict.fromkeys(TEXTS, hostile) | {"confusion_plot": plot, "spread_plot": plot}
+    context |= {"lines": [hostile], "genre_rows": [[hostile, 10, hostile]], "commands": [(hostile, hostile)]}
+    context |= {"part_rows": [[hostile]], "mistake_rows": [[hostile]]}
     text = html.render_page("pooled.html", context)
     page = PageReader(text)
-    assert page.is_self_contained and page.tags.count("img") == 1
-    assert page.text.count("<script>alert(1)</script>") == len(TEXTS) + 1 + 3, "the title stands twice"
+    assert page.is_self_contained and page.tags.count("img") == 2
+    assert page.text.count("<script>alert(1)</script>") == len(TEXTS) + 1 + 3 + 4, "the title stands twice"
     assert "49" not in page.text, "a name is no template"
 
 
@@ -64,7 +67,11 @@ def test_macros_escape_cells_captions_and_alternative_texts():
 
 
 def test_names_that_are_no_text_are_kept(tmp_path, plot):
-    html.write_page(tmp_path / "page.html", "pooled.html", POOLED | {"title": "a\udcff", "confusion_plot": plot})
+    html.write_page(
+        tmp_path / "page.html",
+        "pooled.html",
+        POOLED | {"title": "a\udcff", "confusion_plot": plot, "spread_plot": plot},
+    )
     assert b"<h1>a\xff</h1>" in (tmp_path / "page.html").read_bytes()
 
 

@@ -122,7 +122,7 @@ def test_more_folds_than_groups(images, artists):
 
 
 def test_what_is_left_and_that_its_figures_are_scikit_learns(images, whole):
-    expected = "summary.json evaluation_report.txt confusion_matrix.png predictions.csv report.html"
+    expected = "summary.json evaluation_report.txt confusion_matrix.png spread_plot.png predictions.csv report.html"
     assert {path.name for path in whole.iterdir()} == set(expected.split())
     rows = rows_of(whole / "predictions.csv")
     originals = [path for path in images.rglob("*.png") if "+aug" not in path.name]

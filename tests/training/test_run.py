@@ -23,7 +23,7 @@ from vision.training.run import fit
 def test_it_learns_and_leaves_a_run_folder(trained):
     folder = trained / "run"
     expected = "config.json split.csv history.csv metrics.json model.pt evaluation_report.txt accuracy_plot.png"
-    expected += " loss_plot.png confusion_matrix.png predictions.csv report.html"
+    expected += " loss_plot.png confusion_matrix.png spread_plot.png predictions.csv report.html"
     assert {path.name for path in folder.iterdir()} == set(expected.split())
     scores = json.loads((folder / "metrics.json").read_text())
     for side, n in (("train", 30), ("dev", 3), ("test", 3)):

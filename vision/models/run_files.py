@@ -26,6 +26,7 @@ ACCURACY_PLOT = "accuracy_plot.png"
 LOSS_PLOT = "loss_plot.png"
 CONFUSION_PLOT = "confusion_matrix.png"
 RELIABILITY_PLOT = "reliability_plot.png"
+SPREAD_PLOT = "spread_plot.png"  # of experts, seeds or folds
 
 # Of several runs.
 SEEDS = "seeds.json"  # settings and seeds; its presence marks a folder of runs

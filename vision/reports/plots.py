@@ -60,12 +60,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, atomically."""
+    """Write a figure, atomically: as PNG, SVG or PDF by the ending of its name."""
     # Names may be of any script, and the font covers few: a missing glyph is drawn as a box, without a warning. On a
     # busy machine matplotlib also warns of a legend that took long to place.
     with warnings.catch_warnings(), atomic.replacing(path) as file:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font|Creating legend with loc")
-        figure.savefig(file, format="png")
+        figure.savefig(file, format=Path(path).suffix[1:] or "png")
 
 
 def plain_text(text: str, longest: int = 30) -> str:
@@ -128,9 +128,63 @@ def plot_history(path: str | Path, history: Sequence[Mapping[str, Any]], quantit
         if points:
             marker = "o" if len(points) < 3 else None
             axes.plot(*zip(*points, strict=True), linestyle=style, color=colour, label=label, marker=marker)
-    axes.axvline(kept, color="0.5", linewidth=1, linestyle=":", label=f"kept: epoch {kept}")
     _label_epochs(axes, quantity)
-    axes.legend()
+    _label_lines(axes)
+    axes.axvline(kept, color="0.5", linewidth=1, linestyle=":")
+    axes.annotate(f"kept: epoch {kept}", (kept, 1.01), xycoords=("data", "axes fraction"), fontsize=8, ha="center")
+    save_figure(figure, path)
+
+
+def _label_lines(axes: Axes) -> None:
+    """Write the name of each curve at its right end, in its colour, so that nobody has to look it up."""
+    low, high = axes.get_ylim()
+    least = 0.055 * (high - low)
+    named = [(float(np.asarray(line.get_ydata())[-1]), line) for line in axes.lines]
+    at = -np.inf
+    places = []
+    for y, _ in sorted(named, key=lambda curve: curve[0]):  # pushed up where two would overlap
+        at = max(y, at + least)
+        places.append(at)
+    # What was pushed over the top goes down again, and the others with it.
+    for number in range(len(places) - 1, -1, -1):
+        limit = high if number == len(places) - 1 else places[number + 1] - least
+        places[number] = min(places[number], limit)
+    for (_, line), place in zip(sorted(named, key=lambda curve: curve[0]), places, strict=True):
+        look: dict[str, Any] = {"color": line.get_color(), "fontsize": 8, "va": "center", "annotation_clip": False}
+        axes.annotate(str(line.get_label()), (1.015, place), xycoords=("axes fraction", "data"), **look)
+
+
+def plot_spread(path: str | Path, parts: Sequence[tuple[str, float, int]], interval: Sequence[float] | None) -> None:
+    """Plot the accuracy of each fold, seed or expert as a dot with its 95 % interval (Wilson's).
+
+    Parameters
+    ----------
+    path : str or Path
+        PNG to write.
+    parts : sequence of (str, float, int)
+        Name, accuracy and number of tracks of each, from top to bottom.
+    interval : (float, float), optional
+        95 % interval of the mean of all, drawn as a band; their mean is a line where it is given.
+    """
+    figure = new_figure(6.4, 1.1 + 0.3 * len(parts))
+    axes = figure.add_subplot()
+    accuracies = np.array([accuracy for _, accuracy, _ in parts])
+    ends = np.array([wilson_interval(round(accuracy * n), n) for _, accuracy, n in parts])
+    rows = np.arange(len(parts))
+    if interval is not None:
+        axes.axvspan(*interval, color=TRAIN[0], alpha=0.13, linewidth=0, label="95 % interval of the mean")
+        axes.axvline(accuracies.mean(), color=TRAIN[0], linewidth=1, label="mean")
+    bars = np.clip([accuracies - ends[:, 0], ends[:, 1] - accuracies], 0, 1)
+    axes.errorbar(accuracies, rows, xerr=bars, fmt="o", color=TRAIN[0], ecolor="0.6", elinewidth=1, label="95 %, each")
+    for row, accuracy in enumerate(accuracies):
+        axes.annotate(f"{accuracy:.3f}", (accuracy, row), (0, 5), textcoords="offset points", fontsize=7, ha="center")
+    axes.set_yticks(rows, [plain_text(name) for name, _, _ in parts], fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(len(parts) - 0.4, -0.7))
+    axes.set_xlabel("accuracy")
+    axes.grid(alpha=0.3, axis="x")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if interval is not None:
+        figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=3)
     save_figure(figure, path)
 
 

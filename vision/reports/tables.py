@@ -78,6 +78,13 @@ def tracks_right(scores: Mapping[str, Any], split: str) -> str:
     return text + few_text(scores)
 
 
+def share_right(scores: Mapping[str, Any], split: str) -> str:
+    """Say in few words how many tracks of a split were predicted right, and between which shares chance leaves it."""
+    low, high = (f"{100 * end:.0f}" for end in scores["interval"])
+    text = f"{100 * scores['accuracy']:.0f} % ({low} to {high} %) of {scores['n']} {split} tracks right"
+    return text + few_text(scores)
+
+
 def few_text(scores: Mapping[str, Any]) -> str:
     """What to say after the score of few tracks."""
     return ": too few tracks to tell how good it is" if scores["n"] < metrics.FEW_TRACKS else ""

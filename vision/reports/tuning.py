@@ -1,6 +1,7 @@
 """The page of a search for settings: its history, what its settings matter, and what choosing among them is worth."""
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +179,7 @@ def write_tuning(out: Path, report: TuningReport, *, best_file: str, data: str) 
         headline += f"; {figures['recipe']['accuracy']:.1%} with the recipe as it is"
     context = {
         "title": out.resolve().name,
+        "subtitle": f"search from the {report.recipe} recipe; pictures of {data}; {time.strftime('%Y-%m-%d')}",
         "headline": headline + ".",
         "note": "",
         "verdict": verdict(figures),
@@ -206,8 +208,8 @@ def _write_trials(path: Path, report: TuningReport) -> None:
 def _score_rows(figures: Mapping[str, Any], report: TuningReport) -> list[list[str]]:
     named = {
         "recipe": f"recipe {report.recipe}, as it is",
-        "nested": "chosen without the tracks that are scored",
-        "best": f"the best, {report.best_name} (optimistic: chosen on these tracks)",
+        "nested": "chosen on the other folds",
+        "best": f"{report.best_name}, the best (optimistic)",
     }
     rows = []
     for name, title in named.items():

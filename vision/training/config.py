@@ -438,12 +438,21 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
     return replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-def command_of(config: TrainConfig) -> str:
-    """The command that trains by this config: flags that differ from the recipe's, ready for a shell."""
+def command_of(config: TrainConfig, command: str = "", *, seed: bool = True) -> str:
+    """The command that trains by this config: flags that differ from the recipe's, ready for a shell.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    command : str
+        Another command with the same flags, in place of ``vision.train`` and its data folder.
+    seed : bool
+        Whether to name the seed.
+    """
     usual = TrainConfig.from_recipe(config.recipe)
-    words = ["python -m vision.train", "--recipe", config.recipe, "--data", shlex.quote(config.data)]
+    words = [command or f"python -m vision.train --data {shlex.quote(config.data)}", "--recipe", config.recipe]
     for name, value in vars(config).items():
-        if name in ("recipe", "data") or (value == getattr(usual, name) and name != "seed"):
+        if name in ("recipe", "data") or (not seed if name == "seed" else value == getattr(usual, name)):
             continue
         if isinstance(value, bool):
             words.append(_flag(name) if value else _flag(f"no_{name}"))

@@ -25,6 +25,7 @@ from vision.splits.tracks import small_genres
 from vision.training.config import TrainConfig, command_of
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
+from vision.training.report import subtitle
 from vision.training.run import (
     check_genres,
     describe_run,
@@ -209,6 +210,7 @@ def _finish(out: Path, measured: Measured, pictures: Pictures, history: list[dic
     report = measured.run / run_files.PAGE
     context = {
         "title": out.resolve().name,
+        "subtitle": subtitle(TrainConfig.from_dict(spec.about["config"])),
         "headline": headline,
         "note": spec.about["config"]["note"],
         "sentence": measured.sentence,

@@ -1,6 +1,7 @@
 """One training for each of several seeds, or for each fold of a cross-validation."""
 
 import logging
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from vision.reports.tables import (
     SplitPredictions,
     accuracy_text,
     read_split_predictions,
+    share_right,
     summary_line,
     tracks_right,
 )
@@ -32,7 +34,7 @@ from vision.splits.groups import merge_groups, read_groups
 from vision.splits.keys import possible_pieces
 from vision.splits.leaks import find_splits
 from vision.splits.tracks import missing_genres, number_tracks, small_genres
-from vision.training.config import TrainConfig, parse_seeds
+from vision.training.config import TrainConfig, command_of, parse_seeds
 from vision.training.distributed import Distributed
 from vision.training.loop import RunContext, learn
 from vision.training.report import PooledResult, write_pooled
@@ -151,9 +153,9 @@ def cross_validate(
         ]
         for note in small_genres(pictures, images):
             say(f"note: {note}")
-        predictions, accuracies = _run_folds(config, pictures, cuts, how, out, progress)
-        accuracy = metrics.mean_and_interval(accuracies)
-        _report_folds(out, predictions, pictures.classes, accuracy, about)
+        predictions, parts = _run_folds(config, pictures, cuts, how, out, progress)
+        accuracy = metrics.mean_and_interval([accuracy for _, accuracy, _ in parts])
+        _report_folds(out, predictions, pictures.classes, parts, about)
         for repeat, number in np.ndindex(repeats, folds):
             shutil.rmtree(_fold_folder(out, repeat, number))
     return CrossValidationResult(out, accuracy, predictions.score(), pictures.problems, pictures.notes)
@@ -170,10 +172,10 @@ def _run_folds(
     how: dict[str, Any],
     out: Path,
     progress: Callable[[str], None] | None,
-) -> tuple[SplitPredictions, list[float]]:
-    """Train on every fold of every repeat; returns the mean predictions of held-out pictures, and each accuracy."""
+) -> tuple[SplitPredictions, list[tuple[str, float, int]]]:
+    """Train on every fold of every repeat; returns the mean predictions of held-out pictures, and each fold's score."""
     say = progress or logging.getLogger(__name__).info
-    accuracies, total = [], np.zeros((len(pictures.y), len(pictures.classes)))
+    parts, total = [], np.zeros((len(pictures.y), len(pictures.classes)))
     for repeat, folds in enumerate(cuts):
         for number, (train, held_out) in enumerate(folds):
             # Lines of each epoch would be too many; the bar shows them.
@@ -183,13 +185,14 @@ def _run_folds(
             total[held_out] += probabilities
             y, tracks = pictures.y[held_out].numpy(), [pictures.tracks[picture] for picture in held_out]
             scores = metrics.score(y, probabilities, tracks)
-            accuracies.append(scores["accuracy"])
+            name = f"fold {number + 1}" + (f", repeat {repeat + 1}" if len(cuts) > 1 else "")
+            parts.append((name, scores["accuracy"], scores["n"]))
             say(f"fold {number + 1} of {len(folds)}, repeat {repeat + 1}: {accuracy_text(scores)}")
             for note in missing_genres(pictures.classes, {f"fold {number + 1}": y.tolist()}):
                 say(f"note: {note}")
     scored = np.flatnonzero(total.sum(axis=1))
     every = select_pictures(pictures, scored.tolist())
-    return SplitPredictions(every.paths, every.y.numpy(), total[scored] / len(cuts), every.tracks), accuracies
+    return SplitPredictions(every.paths, every.y.numpy(), total[scored] / len(cuts), every.tracks), parts
 
 
 def _no_lines(line: str) -> None:
@@ -272,19 +275,37 @@ def run_fold(
 
 
 def _report_folds(
-    out: Path, predictions: SplitPredictions, classes: list[str], accuracy: dict[str, Any], about: dict[str, Any]
+    out: Path,
+    predictions: SplitPredictions,
+    classes: list[str],
+    parts: list[tuple[str, float, int]],
+    about: dict[str, Any],
 ) -> None:
     """Write the report of a cross-validation, of all held-out tracks."""
+    accuracy = metrics.mean_and_interval([accuracy for _, accuracy, _ in parts])
     folds = f"{about['folds']} folds" + (f", {about['repeats']} times" if about["repeats"] > 1 else "")
     named = " and ".join(Path(path).name for path in about["groups"])
     folds += f", groups of {named}" if named else ", duplicates kept together"
     lines = [summary_line(f"Accuracy over {folds}", accuracy)]
     lines.append("Each model was trained for its whole schedule: no epoch was chosen on what it is scored on.")
-    headline = f"{accuracy['mean']:.1%} of tracks right over {folds} (standard deviation {accuracy['std']:.1%}). "
-    headline += f"All folds together: {tracks_right(predictions.score(), 'held-out')}"
+    low, high = (f"{100 * end:.0f}" for end in accuracy["interval"])
+    headline = f"{100 * accuracy['mean']:.0f} % ({low} to {high} %) of tracks right, mean over {folds}."
+    lines.append(f"All folds together: {tracks_right(predictions.score(), 'held-out')}.")
+    config = TrainConfig.from_dict(about["config"])
+    command = command_of(config, f"python -m vision.crossval {shlex.quote(config.data)}")
+    command += f" --folds {about['folds']} --repeats {about['repeats']} --fold-seed {about['fold_seed']}"
+    command += "".join(f" --groups {shlex.quote(path)}" for path in about["groups"])
+    images, page = shlex.quote(config.data), shlex.quote(str(out))
+    after = [
+        ("Train a model with these settings:", command_of(replace(config, data="data"))),
+        ("See whether another recipe's folds differ by more than chance:", f"python -m vision.compare {page} OTHER"),
+        ("Look at labels that the folds doubt:",
+         f"python -m vision.check {images} --predictions {shlex.quote(str(out / run_files.PREDICTIONS))}"),
+    ]  # fmt: skip
     result = PooledResult(
         title=f"held-out tracks of {folds}", headline=headline, lines=lines, predictions=predictions,
         classes=classes, summary={"accuracy": accuracy}, about=about, note=about["config"]["note"],
+        part_name="fold", parts=parts, interval=accuracy["interval"], command=command, next_commands=after,
     )  # fmt: skip
     write_pooled(out, result)
 
@@ -403,12 +424,22 @@ def _report_seeds(out: Path, seeds: Sequence[int], config: TrainConfig) -> tuple
     lines.append(f"{named[judged]}, mean of the {len(seeds)} models' probabilities: {accuracy_text(together)}")
     about = {"config": asdict(config), "seeds": list(seeds), "versions": versions()}
     side = judged.split("_")[0]
-    headline = f"{summary[judged]['mean']:.1%} of {together['n']} {side} tracks right, mean of {len(seeds)} seeds. "
-    headline += f"Together: {tracks_right(together, side)}"
+    headline = f"{100 * summary[judged]['mean']:.0f} % of {together['n']} {side} tracks right, mean of {len(seeds)} "
+    headline += f"seeds. All models together: {share_right(together, side)}"
+    run = shlex.quote(str(out))
+    command = f"{command_of(config, seed=False)} --seeds {','.join(map(str, seeds))}"
+    after = [
+        ("Predict with the mean of these models:", f"python -m vision.predict {run} song.mp3"),
+        ("See whether another recipe differs by more than chance:", f"python -m vision.compare {run} OTHER"),
+        ("Train the model to use on all tracks:", f"python -m vision.train --final --like {run}/seed-{seeds[0]}"),
+    ]
     result = PooledResult(
         title=f"{side} tracks, all seeds together", headline=headline, lines=lines,
         predictions=combined, classes=classes,
         summary=summary | {"judged": judged}, about=about, note=config.note,
+        part_name="seed", parts=[(f"seed {seed}", of_seed[judged]["accuracy"], of_seed[judged]["n"])
+                                 for seed, of_seed in zip(seeds, scores, strict=True)],
+        interval=summary[judged]["interval"], command=command, next_commands=after,
     )  # fmt: skip
     write_pooled(out, result)
     return summary, together

@@ -1,6 +1,9 @@
 """``report.html``, the plots and the tables of one run, of several seeds, and of a cross-validation."""
 
 import json
+import shlex
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +14,18 @@ import torch
 from PIL import Image
 
 from render import atomic, png
+from render.settings import Settings
 from vision.data.dataset import Pictures
+from vision.data.preprocess import InputSpec
 from vision.models import run_files
 from vision.models.thresholds import Thresholds
 from vision.reports import html, metrics, plots
+from vision.reports.axes import frequency_ticks, second_ticks
 from vision.reports.tables import (
     NO_SCORE,
     SplitPredictions,
     genre_scores,
+    share_right,
     text_report,
     tracks_right,
     write_split_predictions,
@@ -28,11 +35,14 @@ from vision.splits.folder import named_pieces, read_settings
 from vision.splits.tracks import missing_genres
 from vision.training.config import TrainConfig, command_of
 
-#: Mistakes that a page shows: the most confident ones.
-SHOWN_MISTAKES = 8
+#: Mistakes that a page shows: the most confident ones, and so many at most of two genres that are confused.
+SHOWN_MISTAKES, OF_A_PAIR = 8, 2
 
-#: Brightness of the parts of a spectrogram that were no evidence.
-DARKEST = 0.25
+#: Mistakes that the page of several runs names.
+NAMED_MISTAKES = 15
+
+#: Grey that covers the parts of a spectrogram that were no evidence, and how much of them; magma has no grey.
+COVER, COVERED = 120, 0.88
 
 #: Leaks and equal pictures named on a page, of each kind.
 NAMED_LEAKS = 5
@@ -59,6 +69,8 @@ class RunResult:
     saliency : callable
         A picture and a label to a map of the evidence for that label, shape (height, width), in [0, 1];
         see `vision.attribution.occlusion.saliency`.
+    input : InputSpec
+        How the pictures were read, for the axes of those that are shown.
     thresholds : Thresholds
         Below which probability an answer is unsure.
     """
@@ -69,6 +81,7 @@ class RunResult:
     sets: dict[str, Pictures]
     probabilities: dict[str, np.ndarray]
     saliency: Callable[[torch.Tensor, int], np.ndarray]
+    input: InputSpec = field(default_factory=InputSpec)
     thresholds: Thresholds = field(default_factory=Thresholds)
 
     @property
@@ -104,9 +117,19 @@ class PooledResult:
     summary : dict
         What ``summary.json`` holds, less ``pooled`` and ``about``.
     about : dict
-        Settings and versions.
+        Settings (``config``) and versions.
+    parts : list of (str, float, int)
+        Name, accuracy and number of tracks of each part.
+    part_name : str
+        What its parts are, ``"fold"`` or ``"seed"``.
+    interval : list of 2 float, optional
+        95 % interval of the mean accuracy of the parts.
     note : str
         First line of the report.
+    command : str
+        What made it.
+    next_commands : list of (str, str)
+        Purpose and command of what one could do now.
     """
 
     title: str
@@ -115,8 +138,13 @@ class PooledResult:
     predictions: SplitPredictions
     classes: list[str]
     summary: dict[str, Any]
-    about: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any]
+    parts: list[tuple[str, float, int]]
+    part_name: str
+    interval: list[float] | None = None
     note: str = ""
+    command: str = ""
+    next_commands: list[tuple[str, str]] = field(default_factory=list)
 
 
 def write_pooled(out: Path, result: PooledResult) -> str:
@@ -143,20 +171,50 @@ def write_pooled(out: Path, result: PooledResult) -> str:
     confusion_plot = out / run_files.CONFUSION_PLOT
     plots.plot_confusion(confusion_plot, metrics.confusion(y, probabilities), result.classes, result.title)
     write_split_predictions(out / run_files.PREDICTIONS, {"held out": result.predictions}, result.classes)
+    plots.plot_spread(out / run_files.SPREAD_PLOT, result.parts, result.interval)
     context = {
         "title": out.resolve().name,
+        "subtitle": subtitle(TrainConfig.from_dict(result.about["config"])),
         "headline": result.headline,
         "note": result.note,
         "confusion_plot": confusion_plot,
+        "spread_plot": out / run_files.SPREAD_PLOT,
         "lines": result.lines,
         "scores": pooled,
         "genre_rows": genre_rows(y, probabilities, result.classes),
-        "about": json.dumps(result.about, indent=1),
+        "part_name": result.part_name,
+        "part_rows": [_part_row(*part) for part in result.parts],
+        "n_mistakes": int((probabilities.argmax(axis=1) != y).sum()),
+        "mistake_rows": _mistake_rows(result),
+        "command": result.command,
+        "commands": result.next_commands,
+        "settings": json.dumps({name: value for name, value in result.about.items() if name != "versions"}, indent=1),
+        "versions": json.dumps(result.about.get("versions"), indent=1),
     }
     html.write_page(out / run_files.PAGE, "pooled.html", context)
     # Last, because this file marks the folder as complete.
     atomic.write_json(out / run_files.SUMMARY, result.summary | {"pooled": pooled, "about": result.about})
     return text
+
+
+def subtitle(config: TrainConfig) -> str:
+    """Say in a line which model, which data and which day a page is of."""
+    experts = " and ".join(f"{name} ({weight:.2g})" for name, weight in config.expert_weights.items())
+    return f"{config.recipe} recipe, {experts}; pictures of {config.data}; {time.strftime('%Y-%m-%d')}"
+
+
+def _part_row(name: str, accuracy: float, n: int) -> list[str]:
+    low, high = metrics.wilson_interval(round(accuracy * n), n)
+    return [name, str(n), str(round(accuracy * n)), f"{accuracy:.3f}", f"{low:.3f} to {high:.3f}"]
+
+
+def _mistake_rows(result: PooledResult) -> list[list[str]]:
+    y, p, first = result.predictions.by_track()
+    rows = []
+    for number in confident_mistakes(y, p)[:NAMED_MISTAKES]:
+        predicted, name = int(p[number].argmax()), Path(result.predictions.paths[first[number]]).name
+        rows.append([name, result.classes[y[number]], result.classes[predicted], f"{p[number, predicted]:.2f}"])
+    return rows
 
 
 def write_run(out: Path, result: RunResult) -> None:
@@ -189,7 +247,30 @@ def write_run(out: Path, result: RunResult) -> None:
     else:  # a curve of so few would be noise
         del paths["reliability"]
     write_split_predictions(out / run_files.PREDICTIONS, predictions, classes)
-    html.write_page(out / run_files.PAGE, "run.html", {"title": out.resolve().name, "plots": paths, **_context(result)})
+    experts = result.scores[split].get("experts", {})
+    if experts:
+        paths["experts"] = out / run_files.SPREAD_PLOT
+        parts = {f"{name} alone": entry for name, entry in experts.items()} | {"together": result.scores[split]}
+        dots = [(name, entry["accuracy"], entry["n"]) for name, entry in parts.items()]
+        plots.plot_spread(paths["experts"], dots, None)
+    context = {"title": out.resolve().name, "plots": paths, "commands": _next_commands(out, result), **_context(result)}
+    html.write_page(out / run_files.PAGE, "run.html", context)
+
+
+def _next_commands(out: Path, result: RunResult) -> list[tuple[str, str]]:
+    run, train = shlex.quote(str(out)), "python -m vision.train"
+    scored = shlex.quote(str(Path(result.about["config"]["data"]) / result.split))
+    return [
+        ("See what it makes of other music:", f"python -m vision.predict {run} song.mp3"),
+        (
+            "See what its answers are based on:",
+            f"python -m vision.explain {run} {scored}",
+        ),
+        (
+            "Once it is good enough, train the model to use on all tracks:",
+            f"{train} --final --like {run}",
+        ),
+    ]
 
 
 def confident_mistakes(y: np.ndarray, probabilities: np.ndarray) -> list[int]:
@@ -207,8 +288,26 @@ def confident_mistakes(y: np.ndarray, probabilities: np.ndarray) -> list[int]:
     return wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")].tolist()
 
 
+def shown_mistakes(y: np.ndarray, probabilities: np.ndarray) -> list[int]:
+    """The mistakes that a page shows, most confident first: of two genres that are often confused a few are enough.
+
+    Parameters
+    ----------
+    y, probabilities
+        As of `confident_mistakes`.
+    """
+    pairs: Counter[tuple[int, int]] = Counter()
+    shown = []
+    for number in confident_mistakes(y, probabilities):
+        pair = int(y[number]), int(probabilities[number].argmax())
+        pairs[pair] += 1
+        if pairs[pair] <= OF_A_PAIR:
+            shown.append(number)
+    return shown[:SHOWN_MISTAKES]
+
+
 def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image.Image]:
-    """Draw the network's input for people, and once more with everything but the evidence darkened.
+    """Draw the network's input for people, and once more with everything but the evidence under grey.
 
     Parameters
     ----------
@@ -224,7 +323,8 @@ def highlight(x: torch.Tensor, saliency: np.ndarray) -> tuple[Image.Image, Image
     """
     values = x.numpy()
     pixels = png.palette("magma")[values[0]] if len(values) == 1 else values.transpose(1, 2, 0)
-    dimmed = pixels * (DARKEST + (1 - DARKEST) * saliency[..., None])
+    cover = COVERED * (1 - saliency[..., None])
+    dimmed = pixels * (1 - cover) + COVER * cover
     return Image.fromarray(pixels.astype(np.uint8)), Image.fromarray(dimmed.round().astype(np.uint8))
 
 
@@ -234,11 +334,13 @@ def _context(result: RunResult) -> dict[str, Any]:
     pictures, classes = result.sets[split], result.sets[split].classes
     config = TrainConfig.from_dict(about["config"])
     y, probabilities, first = result.predictions[split].by_track()
-    headline = f"{tracks_right(scores[split], split)}. Chance level for {len(classes)} genres: {1 / len(classes):.0%}."
+    text = f"{share_right(scores[split], split)}."
     if split == "dev":
-        headline += " Optimistic: the epoch was chosen on these tracks, because there is no test folder."
+        text += " Optimistic: the epoch was chosen on these tracks, because there is no test folder."
     return {
-        "headline": headline,
+        "subtitle": subtitle(config) + f"; seed {config.seed}",
+        "headline": text,
+        "right": f"{tracks_right(scores[split], split)}. Guessing would give {1 / len(classes):.0%}.",
         "note": config.note,
         "scores": scores[split],
         "score_rows": _score_rows(scores),
@@ -250,7 +352,7 @@ def _context(result: RunResult) -> dict[str, Any]:
         "unsure": _describe_unsure(y, probabilities, result.thresholds.unsure_below, split),
         "genre_rows": genre_rows(y, probabilities, classes),
         "n_mistakes": int((probabilities.argmax(axis=1) != y).sum()),
-        "mistakes": list(_mistakes(pictures, y, probabilities, first, result.saliency)),
+        "mistakes": list(_mistakes(pictures, y, probabilities, first, result)),
         "splits": list(result.sets),
         "count_rows": _count_rows(result.sets, classes),
         "missing_genres": missing_genres(
@@ -346,14 +448,15 @@ def _mistakes(
     y: np.ndarray,
     probabilities: np.ndarray,
     first: np.ndarray,
-    saliency: Callable[[torch.Tensor, int], np.ndarray],
+    result: RunResult,
 ) -> Iterator[dict[str, Any]]:
     """The tracks that were most confidently predicted wrongly, each by its first picture."""
-    classes = pictures.classes
-    for number in confident_mistakes(y, probabilities)[:SHOWN_MISTAKES]:
+    classes, spec = pictures.classes, result.input
+    settings = Settings.from_dict(spec.render) if spec.render else None
+    for number in shown_mistakes(y, probabilities):
         p, x, true = probabilities[number], pictures.x[first[number]], y[number]
         predicted = int(p.argmax())
-        spectrogram, highlighted = highlight(x, saliency(x, predicted))
+        spectrogram, highlighted = highlight(x, result.saliency(x, predicted))
         yield {
             "name": Path(pictures.paths[first[number]]).name,
             "true": classes[true],
@@ -362,6 +465,8 @@ def _mistakes(
             "p_predicted": p[predicted],
             "spectrogram": spectrogram,
             "highlighted": highlighted,
+            "hz_ticks": frequency_ticks(settings),
+            "second_ticks": second_ticks(x.shape[-1] * spec.seconds_per_pixel),
         }
 
 

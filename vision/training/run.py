@@ -474,6 +474,7 @@ def _finish(
         sets,
         probabilities,
         lambda x, label: saliency(predictor, x, label),
+        spec.input,
         spec.thresholds,
     )
     write_run(out, result)
