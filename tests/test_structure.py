@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Commands that nothing imports.
-PROGRAMS = ["check", "train", "crossval", "tune", "evaluate", "compare", "explain", "predict", "embed", "map"]
+PROGRAMS = ["check", "train", "crossval", "tune", "evaluate", "compare", "report", "explain", "predict", "embed", "map"]
 PROGRAMS += ["organise", "listen", "export", "serve"]
 COMMANDS = ["render", "render.demo", "render.features", "vision"]
 COMMANDS += ["vision.split", *(f"vision.{name}" for name in PROGRAMS)]

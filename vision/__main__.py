@@ -16,6 +16,7 @@ COMMANDS = {
     "tune": "search for better settings, on folds of train and dev",
     "evaluate": "score a trained network on other pictures",
     "compare": "compare runs: scores, settings, and whether a difference is more than chance",
+    "report": "write a finished run for a thesis: LaTeX tables, methods, plots as SVG or PDF",
     "explain": "show what predictions are based on, and which bands matter for each genre",
     "predict": "predict the genre of pictures and audio: files, folders, a watched folder, a stream",
     "embed": "write what a trained network makes of tracks, as numbers: a row a track",
