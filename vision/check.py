@@ -29,6 +29,8 @@ def get_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("output")
     group.add_argument("--html", metavar="FILE", help="also write a page that shows the pictures concerned")
+    group.add_argument("--audio", metavar="FOLDER", help="with --html: folder of the recordings that the pictures were "
+                       "drawn from; the page plays them")  # fmt: skip
     group.add_argument("--groups", metavar="CSV", help="also write which tracks are one recording, for vision.split")
     group.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
     group = parser.add_argument_group("doubtful labels")
@@ -50,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("track_seconds", f"{args.track_seconds:g}", "a length in seconds, above 0")
     if args.device != "auto" and not args.model:
         raise MelvisionError(f"--device {args.device}: is for --model, which is not given")
+    if args.audio and not args.html:
+        raise MelvisionError(f"--audio {args.audio}: is for --html, which is not given")
+    if args.audio and not Path(args.audio).is_dir():
+        raise MelvisionError(f"--audio {args.audio}: there is no such folder")
     from vision.quality.inspect import inspect_folder, write_groups
 
     report = inspect_folder(args.images, track_seconds=args.track_seconds, pieces=args.pieces, progress=progress)
@@ -78,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.html:
         from vision.quality import page
 
-        page.write(args.html, report)
+        page.write(args.html, report, args.audio)
         print(f"page: {Path(args.html).resolve()}", file=sys.stderr)
     return 1 if attention else 0
 

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.inference.device import keep_freed_memory
     from vision.inference.embeddings import embed
     from vision.inference.predictor import Predictor
-    from vision.reports.map_page import find_recordings, write_map
+    from vision.reports.map_page import write_map
+    from vision.reports.recordings import find_recordings
 
     keep_freed_memory()
     predictor = Predictor(args.run, args.device)

@@ -10,7 +10,8 @@ import soundfile
 
 from tests.conftest import band_noise
 from vision import map as map_command
-from vision.reports.map_page import place, sound_of, url_of
+from vision.reports.map_page import place
+from vision.reports.recordings import sound_of, url_of
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -48,7 +49,7 @@ def test_recordings_are_found_by_name(tmp_path):
 
 
 def map_command_recordings(folder):
-    from vision.reports.map_page import find_recordings
+    from vision.reports.recordings import find_recordings
 
     return find_recordings(folder)
 

@@ -54,6 +54,15 @@ class Finding:
     attention: bool = True
 
 
+#: The kind of finding that comes first: one recording under two genres has at least one wrong label.
+WORST = "two labels"
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings: what is surely wrong first, then what needs attention, then notes."""
+    return sorted(findings, key=lambda finding: (finding.kind != WORST, not finding.attention))
+
+
 @dataclass
 class FolderReport:
     """Everything that is known of a picture folder.
@@ -256,7 +265,7 @@ def _repetitions(report: FolderReport) -> Iterator[Finding]:
     if mixed:
         files = [pictures[index].file for indices in mixed for index in indices]
         message = f"{plural(len(mixed), 'recording')} in more than one genre: at most one label is right"
-        yield Finding("two labels", message, files)
+        yield Finding(WORST, message, files)
 
 
 def _read_pictures(

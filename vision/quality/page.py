@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -12,16 +12,20 @@ from render import png
 from render.cli import one_line
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
-from vision.quality.inspect import Finding, FolderReport
+from vision.quality.inspect import WORST, Finding, FolderReport, in_order
 from vision.quality.near_duplicates import Pair
 from vision.quality.picture_info import PictureInfo
 from vision.reports import html
+from vision.reports.recordings import find_recordings, sound_of, url_of
 
 #: Recordings, doubtful labels and files of one finding that a page shows at most; ``--json`` has all.
 MOST = 60
 
 #: Names in a line, at most.
 NAMED = 10
+
+#: Cards and lines of a kind that are open; the others are folded.
+OPEN = 10
 
 #: Pictures of one recording, at most.
 MEMBERS = 4
@@ -30,13 +34,19 @@ MEMBERS = 4
 WIDTH, HEIGHT = 520, 96
 
 #: Findings whose files no other part of the page shows, so that their line names them.
-NAMED_IN_LINE = ("empty", "few", "unbalanced", "stray", "two labels")
+NAMED_IN_LINE = ("empty", "few", "small", "unbalanced", "stray", "two labels")
 
 #: Findings about single files, shown with a picture each.
 SHOWN_AS_PICTURES = ("blank", "silent", "short", "odd", "alone")
 
-#: Pictures, each with a text for those who cannot see it, and their caption.
-Figure = tuple[list[tuple[Image.Image, str]], str]
+
+class Card(NamedTuple):
+    """Pictures, each with a text for those who cannot see it, their caption, and their recordings: address and name."""
+
+    pictures: list[tuple[Image.Image, str]]
+    caption: str
+    sounds: list[tuple[str, str]]
+    alarm: bool = False
 
 
 def _strip(report: FolderReport, number: int, start: float = 0.0, span: float | None = None) -> Image.Image:
@@ -86,7 +96,7 @@ def _aligned_starts(report: FolderReport, family: Sequence[int]) -> dict[int, fl
     return {number: starts[number] - earliest for number in family}
 
 
-def _recording(report: FolderReport, family: Sequence[int]) -> Figure:
+def _recording(report: FolderReport, family: Sequence[int], sounds: "_Sounds") -> Card:
     """Pictures of one recording, one above the other, aligned in time."""
     starts = _aligned_starts(report, family)
     span = max(starts[number] + report.pictures[number].seconds for number in family)
@@ -98,37 +108,39 @@ def _recording(report: FolderReport, family: Sequence[int]) -> Figure:
         weakest = min(pairs, key=lambda pair: pair.similarity)
         how = f"similarity {weakest.similarity:.2f}, {abs(weakest.offset):.1f} s apart"
         how += f", {weakest.overlap:.0f} s in common" + (" (the weakest pair)" if len(pairs) > 1 else "")
-    genres = ". TWO GENRES" if report.across_genres(family) else ""
+    across = report.across_genres(family)
+    genres = ". TWO GENRES" if across else ""
     more = f" and {len(family) - MEMBERS} more" if len(family) > MEMBERS else ""
-    return strips, f"{' = '.join(names.values())}{more}: {how}{genres}"
+    caption = f"{' = '.join(names.values())}{more}: {how}{genres}"
+    return Card(strips, caption, sounds.of(family[:MEMBERS]), across)
 
 
-def _recordings(report: FolderReport) -> list[Figure]:
+def _recordings(report: FolderReport, sounds: "_Sounds") -> list[Card]:
     """Recordings that occur more than once, those of two genres first."""
     families = sorted(report.recordings, key=lambda numbers: not report.across_genres(numbers))
-    return [_recording(report, family) for family in families[:MOST]]
+    return [_recording(report, family, sounds) for family in families[:MOST]]
 
 
-def _doubtful(report: FolderReport) -> Iterator[Figure]:
+def _doubtful(report: FolderReport, sounds: "_Sounds") -> Iterator[Card]:
     for issue in report.label_issues[:MOST]:
         info = report.pictures[issue.index]
         file = one_line(info.file)
         caption = f"{file}: {issue.suggested}? ({issue.p_suggested:.2f}; {info.genre} {issue.p_given:.2f})"
-        yield [(_strip(report, issue.index), file)], caption
+        yield Card([(_strip(report, issue.index), file)], caption, sounds.of([issue.index]))
 
 
-def _file_findings(report: FolderReport) -> Iterator[tuple[str, list[Figure]]]:
+def _file_findings(report: FolderReport, sounds: "_Sounds") -> Iterator[tuple[str, list[Card]]]:
     """Findings about single files, with the pictures of those files."""
     numbers = {info.file: number for number, info in enumerate(report.pictures)}
     for finding in report.findings:
         if finding.kind in SHOWN_AS_PICTURES:
-            figures = []
+            cards = []
             for file in finding.files[:MOST]:
                 info, name = report.pictures[numbers[file]], one_line(file)
                 caption = f"{name}: {info.drawn}, {info.seconds:.1f} s, {info.silence:.0%} silent"
-                figures.append(([(_strip(report, numbers[file]), name)], caption))
-            shown = f" ({len(figures)} shown)" if len(figures) < len(finding.files) else ""
-            yield finding.message + shown, figures
+                cards.append(Card([(_strip(report, numbers[file]), name)], caption, sounds.of([numbers[file]])))
+            shown = f" ({len(cards)} shown)" if len(cards) < len(finding.files) else ""
+            yield finding.message + shown, cards
 
 
 def _line(finding: Finding) -> str:
@@ -198,7 +210,21 @@ def drawing_rows(report: FolderReport) -> list[list[Any]]:
     return rows
 
 
-def write(path: str | Path, report: FolderReport) -> None:
+class _Sounds:
+    """The recordings of pictures, as the page names them."""
+
+    def __init__(self, report: FolderReport, page: Path, audio: str | Path | None):
+        self.report, self.page = report, page
+        self.recordings = find_recordings(audio) if audio else {}
+
+    def of(self, numbers: Sequence[int]) -> list[tuple[str, str]]:
+        """The address and the name of each picture's recording, where it is at hand."""
+        files = [Path(self.report.root, self.report.pictures[number].file) for number in numbers]
+        found = [(file, sound_of(file, self.recordings)) for file in files] if self.recordings else []
+        return [(url_of(sound, self.page), one_line(file.name)) for file, sound in found if sound]
+
+
+def write(path: str | Path, report: FolderReport, audio: str | Path | None = None) -> None:
     """Write the page.
 
     Parameters
@@ -207,9 +233,12 @@ def write(path: str | Path, report: FolderReport) -> None:
         HTML file.
     report : FolderReport
         Of a folder that still exists: its pictures are read again.
+    audio : str or Path, optional
+        Folder of the recordings that the pictures were drawn from: the page plays them.
     """
-    attention = [_line(finding) for finding in report.findings if finding.attention]
-    notes = [_line(finding) for finding in report.findings if not finding.attention]
+    sounds = _Sounds(report, Path(path), audio)
+    findings = [(_line(finding), finding.kind == WORST) for finding in in_order(report.findings)]
+    attention = [finding for finding in report.findings if finding.attention]
     unusable = [one_line(f"{info.file}: {info.problem}") for info in report.pictures if info.problem]
     headline = f"{len(report.pictures)} pictures, {len(report.genres)} genres. "
     headline += f"{len(attention)} to look at before training." if attention else "Nothing needs attention."
@@ -221,14 +250,15 @@ def write(path: str | Path, report: FolderReport) -> None:
         "n_equal": sum(len(numbers) - 1 for numbers in report.equal),
         "n_near": len(report.near),
         "n_across": sum(map(report.across_genres, report.recordings)),
-        "findings": attention + notes,
+        "findings": findings,
+        "open": OPEN,
         "genre_rows": genre_rows(report),
         "drawing_rows": drawing_rows(report),
-        "recordings": _recordings(report),
+        "recordings": _recordings(report, sounds),
         "n_recordings": len(report.recordings),
-        "doubtful": list(_doubtful(report)),
+        "doubtful": list(_doubtful(report, sounds)),
         "n_doubtful": len(report.label_issues),
         "unusable": unusable,
-        "file_findings": list(_file_findings(report)),
+        "file_findings": list(_file_findings(report, sounds)),
     }
     html.write_page(path, "quality.html", context)

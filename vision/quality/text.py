@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from render.cli import one_line
-from vision.quality.inspect import FolderReport
+from vision.quality.inspect import FolderReport, in_order
 from vision.quality.page import drawing_rows, genre_rows
 from vision.reports.text_table import text_table
 
@@ -23,7 +23,7 @@ def report_lines(report: FolderReport) -> Iterator[str]:
     yield ""
     yield from text_table(["drawn", "pictures", "margins", "seconds"], drawing_rows(report))
     details = _details(report)
-    for finding in sorted(report.findings, key=lambda finding: not finding.attention):
+    for finding in in_order(report.findings):
         yield ""
         yield f"{'attention' if finding.attention else 'note'}: {one_line(finding.message)}"
         lines = details.get(finding.kind, finding.files)

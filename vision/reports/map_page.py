@@ -1,10 +1,8 @@
 """A map of tracks as one web page: alike tracks lie close together."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,13 +11,12 @@ from PIL import Image
 from render import png
 from render.cli import progress
 from render.errors import MelvisionError
-from render.formats import AUDIO_ENDINGS
-from vision.data.folders import walk
 from vision.data.genres import match_genre
 from vision.data.preprocess import UNUSABLE
 from vision.inference.embeddings import nearest, values_of
 from vision.inference.predictor import Prediction, Predictor
 from vision.reports.html import data_uri, write_page
+from vision.reports.recordings import sound_of, url_of
 
 #: Tracks on one page, at most: with their pictures they take 5 kB each.
 MOST = 20_000
@@ -68,34 +65,6 @@ def place(values: np.ndarray) -> np.ndarray:
         places = np.pad(places, ((0, 0), (0, 1)))
     low, high = places[:, :2].min(axis=0), places[:, :2].max(axis=0)
     return (places[:, :2] - low) / np.maximum(high - low, 1e-9)
-
-
-def find_recordings(folder: str | Path) -> dict[tuple[str, ...], Path]:
-    """List the recordings under a folder, by (folder, name without ending), and by (name,) where that is one alone."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MelvisionError(f"--audio {folder}: there is no such folder")
-    found: dict[tuple[str, ...], Path] = {}
-    for path in walk(folder):
-        if path.suffix.lower() in AUDIO_ENDINGS:
-            found[path.parent.name, path.stem] = path
-            found[(path.stem,)] = Path() if (path.stem,) in found else path
-    return {key: path for key, path in found.items() if path != Path()}
-
-
-def sound_of(path: Path, recordings: Mapping[tuple[str, ...], Path]) -> Path | None:
-    """Return the recording that can be played for a file: itself, or the one that a picture was drawn from."""
-    if path.suffix.lower() in AUDIO_ENDINGS:
-        return path
-    return recordings.get((path.parent.name, path.stem)) or recordings.get((path.stem,))
-
-
-def url_of(path: Path, page: Path) -> str:
-    """The address of a file as a page in another folder names it."""
-    try:
-        return quote(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix())
-    except ValueError:  # on another drive of Windows
-        return path.resolve().as_uri()
 
 
 def _thumbnail(path: Path, predictor: Predictor) -> str:
