@@ -129,3 +129,14 @@ def test_without_captum_only_grad_cam_is_missing(trained, tmp_path, capsys, monk
     assert explain.main([str(trained / "run"), str(track), "-o", str(tmp_path)]) == 0
     assert 'no Grad-CAM: it needs captum: pip install -e ".[explain]"' in capsys.readouterr().err
     assert (tmp_path / "jazz" / "jazz.00000.explained.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_two_panels_in_any_format(trained, tmp_path, capsys, kind):
+    [picture] = sorted((trained / "images" / "jazz").glob("*00001.png"))
+    flags = ["-o", str(tmp_path), "--simple", "--plots-as", kind]
+    assert explain.main([str(trained / "run"), str(picture), *flags]) == 0
+    [plot] = tmp_path.rglob(f"*.explained.{kind}")
+    begins = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind]
+    assert plot.read_bytes().startswith(begins)
+    assert f"-> {plot}" in capsys.readouterr().out

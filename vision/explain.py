@@ -28,6 +28,10 @@ def get_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("output")
     group.add_argument("-o", "--out", default="explained", metavar="FOLDER", help="(default: %(default)s)")
     group.add_argument("--genre", metavar="NAME", help="genre to explain (default: the predicted one)")
+    group.add_argument(
+        "--simple", action="store_true", help="two panels a track: its spectrogram, and what of it decides"
+    )
+    group.add_argument("--plots-as", choices=("png", "svg", "pdf"), default="png", help="(default: %(default)s)")
     group.add_argument("--bands-only", action="store_true", help="no plots of tracks, only the bands: much faster")
     group = parser.add_argument_group("frequency axis", "of pictures that do not say how they were drawn")
     group.add_argument("--fmax", type=float, metavar="HZ", help="highest frequency (default: unknown)")
@@ -51,7 +55,7 @@ def _parse_axis(args):
 
 
 def _print_track(track, classes):
-    from vision.attribution.explain import strongest_evidence
+    from vision.attribution.explanation import strongest_evidence
 
     predicted, label = int(track.p.argmax()), track.explanation.label
     line = f"{classes[predicted]} {track.p[predicted]:.2f}"
@@ -84,11 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Takes long to import: after the checks.
     from vision.attribution.explain import explain_files, why_no_grad_cam, write_bands
 
-    reason = "" if args.bands_only else why_no_grad_cam(predictor)
+    reason = "" if args.bands_only or args.simple else why_no_grad_cam(predictor)
     print_notes_and_failures([f"no Grad-CAM: {reason}"] if reason else [])
     tracks = explain_files(
         predictor, files, None if args.bands_only else args.out, genre=args.genre, settings=axis,
-        with_grad_cam=not reason,
+        with_grad_cam=not (reason or args.simple), simple=args.simple, kind=args.plots_as,
     )  # fmt: skip
     explained = []
     for track in progress(tracks, total=len(files), desc="explain", unit="track"):
@@ -100,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         track.explanation = None  # its arrays are large
         explained += [] if track.error else [track]
     if len(explained) > 1:
-        genres = write_bands(args.out, explained, predictor.classes, genre=args.genre)
-        names = os.path.join(args.out, "bands.png")
+        genres = write_bands(args.out, explained, predictor.classes, genre=args.genre, kind=args.plots_as)
+        names = os.path.join(args.out, f"bands.{args.plots_as}")
         print(f"bands of {len(genres)} genres, {len(explained)} tracks -> {one_line(names)}, bands.csv")
     return 1 if passed.unreadable or len(explained) < len(files) else 0
 

@@ -38,6 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--timeline", action="store_true", help="also print which part of each file is which genre")
     group.add_argument("--plots", metavar="FOLDER", help="where --timeline writes a plot and a CSV table of each file "
                        "(default: timelines)")  # fmt: skip
+    group.add_argument("--plots-as", choices=("png", "svg", "pdf"), help="format of --timeline's plots (default: png)")
     group = parser.add_argument_group("folders and streams")
     group.add_argument("--watch", metavar="FOLDER", help="predict each file that is in this folder or is put into it, "
                        "once, until Ctrl-C; recorded in --csv (default: predictions.csv in the folder)")  # fmt: skip
@@ -75,6 +76,7 @@ def _check(args):
         ("--csv", args.csv, "files or --watch", not args.stdin),
         ("--timeline", args.timeline, "files", args.paths),
         ("--plots", args.plots, "--timeline", args.timeline),
+        ("--plots-as", args.plots_as, "--timeline", args.timeline),
         ("--pieces", args.pieces, "files", args.paths),
         ("--similar", args.similar is not None, "files without --timeline", args.paths and not args.timeline),
         ("--jobs", args.jobs != 1, plain, is_plain),
@@ -163,7 +165,7 @@ def _results(args, predictor, files, similar):
     if args.timeline:
         from vision.reports.timelines import write_timelines
 
-        yield from write_timelines(predictor, files, args.plots or "timelines")
+        yield from write_timelines(predictor, files, args.plots or "timelines", args.plots_as or "png")
     elif args.jobs != 1 or args.scheduler:
         from vision.inference.many_files import predict_parallel
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from render import figure
 from render.settings import Settings
-from vision.attribution.plots import frequencies, track_path
+from vision.attribution.explanation import frequencies
+from vision.attribution.plots import track_path
 
 
 def test_frequencies_of_bands_are_those_of_the_mel_axis():

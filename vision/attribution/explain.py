@@ -10,9 +10,10 @@ import numpy as np
 
 from render import atomic
 from render.settings import Settings
+from vision.attribution.explanation import Explanation, frequencies
 from vision.attribution.grad_cam import feature_layer, grad_cam
-from vision.attribution.occlusion import NOISE_BITS, evidence, occlude, occlusion, saliency
-from vision.attribution.plots import Explanation, frequencies, plot_bands, plot_track, summarise, track_path
+from vision.attribution.occlusion import evidence, occlude, occlusion, saliency
+from vision.attribution.plots import plot_bands, plot_simple, plot_track, summarise, track_path
 from vision.data.genres import match_genre
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput
@@ -81,6 +82,8 @@ def explain_files(
     genre: str | None = None,
     settings: Settings | None = None,
     with_grad_cam: bool = True,
+    simple: bool = False,
+    kind: str = "png",
 ) -> Iterator[ExplainedTrack]:
     """Explain the predictions for files, one after the other.
 
@@ -98,6 +101,10 @@ def explain_files(
         How pictures were drawn that do not say so themselves, for the frequencies of the bands.
     with_grad_cam : bool
         Whether the plots show Grad-CAM too; see `why_no_grad_cam`.
+    simple : bool
+        Whether the plots have two panels only: the spectrogram, and what of it speaks for the genre.
+    kind : str
+        Ending of the plots: ``"png"``, ``"svg"`` or ``"pdf"``.
 
     Yields
     ------
@@ -127,8 +134,8 @@ def explain_files(
         if out is not None:
             label = predicted if genre is None else classes.index(genre)
             track.explanation = _explain(predictor, read, track, label, with_grad_cam)
-            track.plot = track_path(Path(out), path, taken, folder if folder in classes else "")
-            plot_track(track.plot, track.explanation)
+            track.plot = track_path(Path(out), path, taken, folder if folder in classes else "", kind)
+            (plot_simple if simple else plot_track)(track.plot, track.explanation)
         yield track
 
 
@@ -143,7 +150,8 @@ def _explain(
     predictor: Predictor, read: NetworkInput, track: ExplainedTrack, label: int, with_grad_cam: bool
 ) -> Explanation:
     x, spec = read.x, predictor.spec
-    n = len(PixelStore.of(x[None]).starts(0))
+    starts = PixelStore.of(x[None]).starts(0)
+    n = len(starts)
     times = min(n * max(1, TIMES // n), x.shape[-1])
     start = read.settings.offset if read.settings else 0.0
     # A track shorter than the window is repeated for the model, and shown once.
@@ -163,25 +171,17 @@ def _explain(
         share=predictor.network_share,
         bands=track.bands[:, label],
         times=occlusion(predictor.probabilities, x, label, bands=1, times=times)[0, :own_times],
+        joins=[start + read.seconds * first / own for first in starts[1:] if first < own],
     )
 
 
-def strongest_evidence(explanation: Explanation) -> str:
-    """Return in words which band and which time have most of the evidence, such as ``"most by 55 to 123 Hz"``."""
-    parts, n = [], len(explanation.bands)
-    if explanation.bands.max() > NOISE_BITS:
-        band = n - 1 - int(explanation.bands.argmax())
-        edges = frequencies(explanation.settings, n)
-        parts.append(f"band {band + 1} of {n}" if edges is None else f"{edges[band]:.0f} to {edges[band + 1]:.0f} Hz")
-    if explanation.times.max() > NOISE_BITS:
-        step, index = (explanation.end - explanation.start) / len(explanation.times), int(explanation.times.argmax())
-        digits, start = 0 if step >= 2 else 1, explanation.start + index * step
-        parts.append(f"{start:.{digits}f} to {start + step:.{digits}f} s")
-    return "most evidence in " + " and in ".join(parts) if parts else "no single band or time matters"
-
-
 def write_bands(
-    out: str | Path, tracks: Sequence[ExplainedTrack], classes: Sequence[str], *, genre: str | None = None
+    out: str | Path,
+    tracks: Sequence[ExplainedTrack],
+    classes: Sequence[str],
+    *,
+    genre: str | None = None,
+    kind: str = "png",
 ) -> list[str]:
     """Write ``bands.png`` and ``bands.csv``: which bands matter for each genre, as means over tracks.
 
@@ -195,6 +195,8 @@ def write_bands(
         Genres of the model.
     genre : str, optional
         Show the evidence for this genre in the tracks of each; by default the evidence for their own genre.
+    kind : str
+        Ending of the plot: ``"png"``, ``"svg"`` or ``"pdf"``.
 
     Returns
     -------
@@ -207,7 +209,7 @@ def write_bands(
     summaries = {name: summarise(profiles[name]) for name in classes if name in profiles}
     settings = _common_axis([track.settings for track in tracks])
     title = "each genre" if genre is None else f"{genre}, in tracks of each genre"
-    plot_bands(Path(out) / "bands.png", summaries, settings, f"Which bands matter for {title}")
+    plot_bands(Path(out) / f"bands.{kind}", summaries, settings, f"Which bands matter for {title}")
     header = ["genre", "tracks", "band", "low_hz", "high_hz", "mean_bits", "low_bits", "high_bits"]
     atomic.write_csv(Path(out) / "bands.csv", header, _band_rows(summaries, settings))
     return list(summaries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +10,20 @@ import numpy as np
 
 from render import figure, png
 from render.settings import Settings
+from vision.attribution.explanation import Explanation, reason
 from vision.reports.metrics import t_interval
 from vision.reports.plots import MAX_NAME, new_figure, plain_text, save_figure
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
 
 #: Colours of Okabe and Ito: evidence for a genre, evidence against it (also hatched), and heat over a grey picture.
 FOR, AGAINST, HEAT = "#0072B2", "#D55E00", "#E69F00"
+
+#: Grey that covers what is no evidence, and how much of it; magma has no grey.
+COVER, COVERED = 120, 0.88
 
 #: Columns of a contour at most: the map is smooth, and a song of an hour has 46 000 columns.
 CONTOUR_COLUMNS = 1000
@@ -31,51 +33,6 @@ CLOSEST = 0.06
 
 #: Genres whose probabilities are shown: the most probable ones.
 BARS = 20
-
-
-@dataclasses.dataclass
-class Explanation:
-    """What a prediction for one track is based on.
-
-    Attributes
-    ----------
-    name : str
-        Name of the track.
-    x : torch.Tensor, shape (channels, size, width), uint8
-        Its picture, as the model gets it.
-    start, end : float, in seconds
-        The time that the picture spans.
-    settings : Settings or None
-        How the picture was drawn; None where that is unknown.
-    classes : list of str
-        Genres.
-    probabilities : np.ndarray, shape (n_classes,)
-        Of each genre.
-    label : int
-        The genre explained.
-    heat : np.ndarray, shape (size, width), in [0, 1]
-        From `occlusion.saliency`.
-    cam : np.ndarray, shape (size, width), in [0, 1], or None
-        From `grad_cam.grad_cam`; None where there are no convolutions to explain.
-    share : float, in (0, 1]
-        The network's share of the prediction; the rest comes from other experts, such as texture.
-    bands, times : np.ndarray, shapes (n_bands,) and (n_times,), in bits
-        Evidence lost when the band (the highest first) or the time is occluded.
-    """
-
-    name: str
-    x: torch.Tensor
-    start: float
-    end: float
-    settings: Settings | None
-    classes: list[str]
-    probabilities: np.ndarray
-    label: int
-    heat: np.ndarray
-    cam: np.ndarray | None
-    share: float
-    bands: np.ndarray
-    times: np.ndarray
 
 
 def _label_frequencies(axes: Axes, settings: Settings | None) -> None:
@@ -98,26 +55,6 @@ def _label_frequencies(axes: Axes, settings: Settings | None) -> None:
                 labels[share] = f"{hz:g}"
         axes.set_yticks(list(labels), list(labels.values()))
         axes.set_ylabel("frequency (Hz)")
-
-
-def frequencies(settings: Settings | None, n_bands: int) -> np.ndarray | None:
-    """Edges of bands that divide the height of a picture equally.
-
-    Parameters
-    ----------
-    settings : Settings or None
-        How the picture was drawn.
-    n_bands : int
-
-    Returns
-    -------
-    edges : np.ndarray, shape (n_bands + 1,), in Hz, or None
-        The lowest first; None where `settings` does not tell.
-    """
-    if settings is None or settings.kind == "features":
-        return None
-    shares = np.linspace(0, 1, n_bands + 1)
-    return np.array([figure.frequency_at(share * settings.n_mels - 0.5, settings) for share in shares])
 
 
 def _picture(axes: Axes, explanation: Explanation, heat: np.ndarray | None = None) -> None:
@@ -195,7 +132,10 @@ def plot_track(path: str | Path, explanation: Explanation) -> None:
 
     picture = drawing.add_subplot(grid[0, 0])
     _picture(picture, explanation)
-    picture.set_title("input of the model", fontsize=10)
+    for join in explanation.joins:  # small marks, so that nobody takes a seam for music
+        picture.axvline(join, ymin=0.97, color="white", linewidth=1)
+    marked = "; marks above: where its windows begin" if explanation.joins else ""
+    picture.set_title(f"input of the model{marked}", fontsize=10)
     _bars(drawing.add_subplot(grid[0, 1]), explanation)
     # The panels of the left column share the time axis; the lowest one is labelled.
     left = [picture, *_plot_occlusion(drawing, grid, picture, explanation)]
@@ -207,14 +147,44 @@ def plot_track(path: str | Path, explanation: Explanation) -> None:
     save_figure(drawing, path)
 
 
+def plot_simple(path: str | Path, explanation: Explanation) -> None:
+    """Plot one track for a slide: its spectrogram, and once more with all but the evidence under grey.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    explanation : Explanation
+        What to plot.
+    """
+    drawing = new_figure(9, 5.2)
+    drawing.suptitle(_title(explanation))
+    whole, evidence = drawing.subplots(2, 1, sharex=True)
+    _picture(whole, explanation)
+    whole.set_title("spectrogram", fontsize=10)
+    _picture(evidence, explanation)
+    cover = np.full((*explanation.heat.shape, 4), COVER / 255, np.float32)
+    cover[..., 3] = COVERED * (1 - explanation.heat)
+    place: dict[str, Any] = {"aspect": "auto", "extent": (explanation.start, explanation.end, 0, 1)}
+    evidence.imshow(cover, **place)
+    genre = plain_text(explanation.classes[explanation.label])
+    none = "no single place" if not explanation.heat.any() else "what is left in colour"
+    evidence.set_title(f"evidence for {genre}: {none}", fontsize=10)
+    evidence.set_xlabel("time (s)")
+    save_figure(drawing, path)
+
+
 def _title(explanation: Explanation) -> str:
-    """The track, the predicted genre and its probability, and the explained genre where that is another one."""
+    """What was predicted and why, in a sentence, and the track."""
     predicted = int(explanation.probabilities.argmax())
-    title = f"{plain_text(explanation.name[:MAX_NAME])}: {plain_text(explanation.classes[predicted])}"
-    title += f" {explanation.probabilities[predicted]:.2f}"
-    if predicted != explanation.label:
-        title += f"; explained: {plain_text(explanation.classes[explanation.label])}"
-    return title
+    genre, p = plain_text(explanation.classes[explanation.label]), explanation.probabilities
+    why = reason(explanation)
+    if predicted == explanation.label:
+        sentence = f"{genre} ({p[predicted]:.0%}), {why}"
+    else:
+        sentence = f"{plain_text(explanation.classes[predicted])} ({p[predicted]:.0%}). What speaks for {genre} "
+        sentence += f"({p[explanation.label]:.0%}): {why.removeprefix('mostly for ').removeprefix('for ')}"
+    return f"{sentence}\n{plain_text(explanation.name[:MAX_NAME], MAX_NAME)}"
 
 
 def _plot_occlusion(drawing: Figure, grid: GridSpec, picture: Axes, explanation: Explanation) -> list[Axes]:
@@ -274,10 +244,10 @@ def plot_bands(
     n_rows = -(-len(genres) // n_columns)
     drawing = new_figure(max(4.2, 2.3 * n_columns + 0.6), 2.9 * n_rows + 0.9)
     drawing.suptitle(plain_text(title, 60), fontsize=11)
-    panels = drawing.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = drawing.subplots(n_rows, n_columns, sharey=True, squeeze=False)
     for axes in panels.flat[len(genres) :]:
         axes.remove()
-    for number, (axes, (genre, profile)) in enumerate(zip(panels.flat, genres.items(), strict=False)):
+    for axes, (genre, profile) in zip(panels.flat, genres.items(), strict=False):
         mean = profile["mean"]
         edges = np.linspace(0, 1, len(mean) + 1)
         _steps(axes, mean, edges, horizontal=True)
@@ -286,15 +256,15 @@ def plot_bands(
             bars = [mean - profile["low"], profile["high"] - mean]
             axes.errorbar(mean, middles, xerr=bars, fmt="none", ecolor="black", elinewidth=1, capsize=1.5)
         axes.set_title(f"{plain_text(genre)} (n = {profile['n']})", fontsize=10)
-        if number + n_columns >= len(genres):
-            axes.tick_params(labelbottom=True)
+        axes.tick_params(labelsize=8)
+        # An axis of its own: where little decides, that little is to be seen.
+        ends = np.concatenate([profile[end] for end in ("mean", "low", "high")])
+        axes.set_xlim(min(1.1 * np.nanmin(ends), -0.1), max(1.1 * np.nanmax(ends), 0.25))
     for axes in panels[:, 0]:
         _label_frequencies(axes, settings)
-    # All panels share one axis; `_steps` has set it to the limits of the last.
-    ends = np.concatenate([profile[end] for profile in genres.values() for end in ("mean", "low", "high")])
-    panels[0, 0].set_xlim(min(1.1 * np.nanmin(ends), -0.1), max(1.1 * np.nanmax(ends), 0.25))
-    label = "evidence lost without the band (bits; 1: the odds halve)", "mean over tracks and 95 % interval"
-    drawing.supxlabel((", " if n_columns > 2 else "\n").join(label), fontsize=10)
+    mean = "mean over tracks and 95 % interval" if any(one["n"] > 1 for one in genres.values()) else "of one track each"
+    label = "evidence lost without the band (bits; 1: the odds halve)", f"{mean}; each genre on its own axis"
+    drawing.supxlabel((", " if n_columns > 3 else "\n").join(label), fontsize=10)
     save_figure(drawing, path)
 
 
@@ -317,7 +287,7 @@ def summarise(profiles: Sequence[np.ndarray]) -> dict[str, Any]:
     return {"n": len(stacked), "mean": stacked.mean(axis=0), "low": low, "high": high}
 
 
-def track_path(folder: str | Path, path: Path, taken: set[Path], genre: str = "") -> Path:
+def track_path(folder: str | Path, path: Path, taken: set[Path], genre: str = "", kind: str = "png") -> Path:
     """Choose the file for a track's plot: neither another track's nor a picture of the user's.
 
     Parameters
@@ -330,15 +300,17 @@ def track_path(folder: str | Path, path: Path, taken: set[Path], genre: str = ""
         Files chosen before; the new one is added.
     genre : str
         Sub-folder, if not empty.
+    kind : str
+        Ending.
 
     Returns
     -------
     target : Path
-        ``<folder>/<genre>/<name>.explained.png``
+        ``<folder>/<genre>/<name>.explained.png``, or another ending
     """
     stem, whole = path.stem[:MAX_NAME], path.name[:MAX_NAME]
     for name in (stem, whole, *(f"{whole}-{number}" for number in range(2, len(taken) + 3))):
-        target = Path(folder, genre, f"{name}.explained.png")
+        target = Path(folder, genre, f"{name}.explained.{kind}")
         if target not in taken:
             taken.add(target)
             return target

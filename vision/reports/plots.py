@@ -38,8 +38,11 @@ COLOURS, STYLES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4
 #: A confusion matrix of more genres than so many shows the most confused: it would take gigabytes.
 MOST_SHOWN_GENRES = 40
 
-#: A timeline shows so many genres, or all that it predicts somewhere.
-TIMELINE_GENRES = 20
+#: A timeline shows so many genres, or all that it predicts somewhere, and the others in one row.
+TIMELINE_GENRES = 5
+
+#: A stretch of a timeline gets its name from this share of the width on: a shorter one has no room for it.
+NAMED_STRETCH = 0.09
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -324,32 +327,39 @@ def plot_timeline(
     probabilities : np.ndarray, shape (n, n_classes)
         Of each window.
     classes : sequence of str
-        Genres. Of more than `TIMELINE_GENRES`, the predicted ones and the next most probable are shown.
+        Genres. Those that are predicted somewhere and the likeliest overall have a row each, the others one together.
     title : str
         Above the plot.
     """
     segments, edges = timeline.segments(times, probabilities), timeline.edges(times)
     labels = {label for _, _, label, _ in segments}
-    order = sorted(range(len(classes)), key=lambda k: (k not in labels, -probabilities[:, k].max()))
-    order = order[: max(TIMELINE_GENRES, len(labels))]
+    order = sorted(range(len(classes)), key=lambda k: (k not in labels, -probabilities[:, k].mean()))
+    order, others = order[: max(TIMELINE_GENRES, len(labels))], order[max(TIMELINE_GENRES, len(labels)) :]
     order.sort(key=lambda k: -probabilities[:, k].mean())
-    figure = new_figure(9, 1.7 + 0.27 * len(order))
+    rows, names = [probabilities[:, k] for k in order], [plain_text(classes[k]) for k in order]
+    if others:
+        rows.append(probabilities[:, others].sum(axis=1))
+        names.append(f"{len(others)} others")
+    figure = new_figure(9, 1.7 + 0.33 * len(rows))
     axes = figure.add_subplot()
-    row_edges = np.arange(len(order) + 1) - 0.5
-    mesh = axes.pcolormesh(edges, row_edges, probabilities[:, order].T, cmap="Blues", vmin=0, vmax=1)
+    row_edges = np.arange(len(rows) + 1) - 0.5
+    mesh = axes.pcolormesh(edges, row_edges, np.array(rows), cmap="Blues", vmin=0, vmax=1)
     line: dict[str, Any] = {"color": DEV[0], "linewidth": 2.5}
-    for start, end, label, _ in segments:
+    for start, end, label, p in segments:
         row = order.index(label)
-        axes.plot([start, end], [row, row], solid_capstyle="butt", **line)
+        axes.plot([start, end], [row + 0.36, row + 0.36], solid_capstyle="butt", **line)
+        if end - start >= NAMED_STRETCH * (edges[-1] - edges[0]):
+            text = plain_text(classes[label], 18)
+            colour = "white" if p > 0.55 else "black"
+            axes.text((start + end) / 2, row - 0.08, text, ha="center", va="center", color=colour, fontsize=8)
     axes.plot([], [], label="predicted genre", **line)
     for boundary in row_edges[1:-1]:
         axes.axhline(boundary, color="0.85", linewidth=0.6)
-    axes.set_yticks(range(len(order)), [plain_text(classes[label]) for label in order])
-    axes.set(xlim=(edges[0], edges[-1]), ylim=(len(order) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), names)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(*_time_ticks(edges[0], edges[-1]))
     axes.set_xlabel("time (hours:minutes:seconds)" if edges[-1] >= 3600 else "time (minutes:seconds)")
-    hidden = f", {len(order)} of {len(classes)} genres" if len(order) < len(classes) else ""
-    axes.set_title(plain_text(title, 60) + hidden, fontsize=10, loc="left")
+    axes.set_title(plain_text(title, 60), fontsize=10, loc="left")
     figure.legend(loc="outside lower right", frameon=False, fontsize=8)
     figure.colorbar(mesh, label="probability", aspect=12)
     save_figure(figure, path)

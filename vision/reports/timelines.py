@@ -10,7 +10,7 @@ from vision.reports.plots import MAX_NAME, plot_timeline
 
 
 def write_timelines(
-    predictor: Predictor, files: Iterable[Path], folder: str | Path
+    predictor: Predictor, files: Iterable[Path], folder: str | Path, kind: str = "png"
 ) -> Iterator[tuple[Prediction, list[Segment]]]:
     """Predict files over time and write a plot and a CSV table for each.
 
@@ -22,6 +22,8 @@ def write_timelines(
         Pictures and recordings.
     folder : str or Path
         Where the plots and tables go.
+    kind : str
+        Ending of the plots: ``"png"``, ``"svg"`` or ``"pdf"``.
 
     Yields
     ------
@@ -41,5 +43,5 @@ def write_timelines(
         counts[name] += 1
         name += f" ({counts[name]})" if counts[name] > 1 else ""
         write_timeline(Path(folder) / f"{name}.csv", times, probabilities, predictor.classes)
-        plot_timeline(Path(folder) / f"{name}.png", times, probabilities, predictor.classes, name)
+        plot_timeline(Path(folder) / f"{name}.{kind}", times, probabilities, predictor.classes, name)
         yield prediction, segments(times, probabilities)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from render import atomic, png
 from render.settings import Settings
+from vision.attribution.plots import COVER, COVERED
 from vision.data.dataset import Pictures
 from vision.data.preprocess import InputSpec
 from vision.models import run_files
@@ -40,9 +41,6 @@ SHOWN_MISTAKES, OF_A_PAIR = 8, 2
 
 #: Mistakes that the page of several runs names.
 NAMED_MISTAKES = 15
-
-#: Grey that covers the parts of a spectrogram that were no evidence, and how much of them; magma has no grey.
-COVER, COVERED = 120, 0.88
 
 #: Leaks and equal pictures named on a page, of each kind.
 NAMED_LEAKS = 5
