@@ -1,6 +1,7 @@
 """Command line: ``python -m vision.serve runs/x``, a web page to drop songs and pictures onto."""
 
 import argparse
+import contextlib
 import errno
 import importlib.util
 import os
@@ -24,7 +25,9 @@ programs send a form with one file or several, and get a list with an entry a fi
   ?timeline=true  "timeline": {"times": [[0, 10], [1, 11], ...], "probabilities": {"pop": [...], ...},
                   "segments": [{"start": 0, "end": 182.4, "genre": "pop"}]}
   ?picture=true   "picture": the input of the network, a PNG as a data URI
+                  "frequencies": [[0.23, "250 Hz"], ...], from 0 at the bottom to 1 at the top
   ?heat=true      "heat": a PNG that covers what the prediction is not based on; takes many times as long
+  ?stream=true    lines of JSON: {"first": {...}} for the first minute of a longer recording, then {"answers": [...]}
 A request that is refused gets {"error": "..."} and a status of 400 or more; of 429 and 503 the header Retry-After
 says in how many seconds to come again. /openapi.json describes all of it. With --token:
   curl -H "Authorization: Bearer TOKEN" -F file=@song.mp3 http://127.0.0.1:8765/api/predict
@@ -87,13 +90,20 @@ def _read_score(run):
     from vision.data.validate import read_json
     from vision.models import run_files
 
+    learned = ""
+    with contextlib.suppress(ValueError, OSError):
+        tracks = run_files.trained_tracks(run)
+        learned = f"trained on {len(tracks)} tracks; "
     try:
+        if (Path(run) / run_files.SUMMARY).exists():  # of several seeds
+            pooled = read_json(Path(run) / run_files.SUMMARY, run_files.SummaryFile, "")["pooled"]
+            return f"{learned}correct for {pooled['accuracy']:.0%} of {pooled['n']} other tracks"
         metrics = read_json(Path(run) / run_files.METRICS, run_files.MetricsFile, "")
         if "like" in metrics:
             ((_, scores),), name = metrics["measured"].items(), Path(metrics["like"]).name
-            return f"trained on all its tracks; {name}, of the same settings, was correct for {scores['accuracy']:.0%}"
+            return f"{learned}{name}, of the same settings, was correct for {scores['accuracy']:.0%}"
         split = "test" if "test" in metrics else "dev"
-        return f"correct for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
+        return f"{learned}correct for {metrics[split]['accuracy']:.0%} of its {metrics[split]['n']} {split} tracks"
     except (ValueError, KeyError):  # the page does without
         return ""
 

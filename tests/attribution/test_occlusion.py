@@ -7,7 +7,16 @@ import torch
 import vision.attribution.grad_cam as grad_cam_module
 from tests.conftest import BANDS, spectrogram_of, write_picture
 from vision.attribution.grad_cam import grad_cam
-from vision.attribution.occlusion import DRAW_BUDGET, MAX_DRAWS, baseline, evidence, occlude, occlusion, saliency
+from vision.attribution.occlusion import (
+    DRAW_BUDGET,
+    LONGEST,
+    MAX_DRAWS,
+    baseline,
+    evidence,
+    occlude,
+    occlusion,
+    saliency,
+)
 from vision.data import pixel_store
 from vision.data.pixel_store import PixelStore
 from vision.inference.windows import predict_proba
@@ -182,3 +191,13 @@ def test_a_model_without_layers_is_explained_by_occlusion(model, tmp_path):
         probabilities = model.probabilities
 
     assert np.array_equal(saliency(Exported, x, 1), saliency(model, x, 1))
+
+
+def test_a_long_song_is_explained_in_longer_stretches(model, tmp_path):
+    """No single window of many matters to the whole: hidden one at a time, an hour of music would explain nothing."""
+    S_db = np.concatenate([spectrogram_of("metal", number, 300) for number in range(60)], axis=1)
+    x = model.read(write_picture(tmp_path / "metal.png", S_db)).x
+    n = len(PixelStore.of(x[None]).starts(0))
+    assert n > 2 * LONGEST
+    heat = saliency(model, x, model.classes.index("metal"))
+    assert heat.max() == 1

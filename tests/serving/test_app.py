@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import csv
 import io
 import json
 import os
@@ -34,7 +35,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 from vision import serve
 from vision.inference.predictor import Predictor  # noqa: E402
 from vision.serving import app as app_module
-from vision.serving import limits, readers
+from vision.serving import limits, readers, uploads
 from vision.serving.app import (
     MAX_FILES,
     create_app,  # noqa: E402
@@ -123,7 +124,35 @@ def test_pictures_and_times_come_on_demand(client, tmp_path):
     assert all(len(values) == len(times) for values in answer["timeline"]["probabilities"].values())
     assert answer["timeline"]["segments"][-1]["end"] == pytest.approx(times[-1][1], abs=0.02)
     assert answer["length"] == pytest.approx(300 * 512 / 22050, abs=0.02)
-    assert answer["frequencies"] == [0, 11025]
+    assert [label for _, label in answer["frequencies"]] == ["250 Hz", "1 kHz", "4 kHz"]
+
+
+def lines_of(reply):
+    assert reply.status_code == 200 and reply.headers["content-type"].startswith("application/x-ndjson")
+    return [json.loads(line) for line in reply.text.splitlines()]
+
+
+def test_a_stream_tells_the_beginning_of_a_long_song_first(client, monkeypatch):
+    monkeypatch.setattr(uploads, "FIRST_SECONDS", 5.0)
+    files = [("file", ("long.wav", song(12))), ("file", ("short.wav", song(2))), ("file", ("no.wav", b"no sound"))]
+    *first, last = lines_of(client.post("/api/predict?stream=true", files=files))
+    assert [line["first"]["file"] for line in first] == ["long.wav"]
+    assert first[0]["first"]["length"] == pytest.approx(5, abs=0.1) and first[0]["first"]["headline"]
+    plain = client.post("/api/predict", files=files).json()
+    assert [{**one, "seconds": 0} for one in last["answers"]] == [{**one, "seconds": 0} for one in plain]
+    assert client.get("/health").json()["waiting"] == 0
+
+
+def test_a_stream_is_refused_like_any_other_request(client):
+    reply = client.post("/api/predict?stream=true", files={"file": ("a.wav", b"x" * (MAX_BYTES + 1))})
+    assert reply.status_code == 413 and "MB" in reply.json()["error"]
+    assert client.post("/api/predict?stream=true").status_code == 400
+
+
+def test_the_example_can_be_predicted(client):
+    tune = client.get("/example").content
+    answer = client.post("/api/predict", files={"file": ("tune.wav", tune)}).json()[0]
+    assert answer["predicted"] in ("blues", "jazz", "metal") and answer["length"] == pytest.approx(20, abs=0.1)
 
 
 def test_health_tells_what_there_is(client):
@@ -619,7 +648,7 @@ def test_no_request_that_the_description_allows_ends_in_a_fault(predictor, folde
             check()
     finally:
         app.state.stop()
-    assert {path for _, path, _ in seen} == {"/", "/health", "/api/predict"}
+    assert {path for _, path, _ in seen} == {"/", "/health", "/example", "/api/predict"}
     assert any(path == "/api/predict" and status == 200 for _, path, status in seen), seen
 
 
@@ -649,7 +678,7 @@ class Browser:
     def __init__(self, driver, url):
         self.driver = driver
         driver.get(url)
-        self.wait(lambda: "genres:" in self.text("#model"))
+        self.wait(lambda: "genres apart:" in self.text("#model"))
 
     def all(self, selector):
         return self.driver.find_elements("css selector", selector)
@@ -739,7 +768,10 @@ def test_a_long_song_shows_its_course(browser, tmp_path):
     slider = browser.all("#detail input[type=range]")[0]
     slider.send_keys("\ue014")  # the right arrow
     browser.wait(lambda: re.search(r"0:00 to 0:\d\d: \w+ ", browser.text("#detail p.small")))
-    assert browser.all("#detail audio")[0].is_displayed()
+    play = browser.all("#detail .chart button")[0]
+    assert play.text == "Play" and not browser.all("#detail audio[controls]"), "one scrubber"
+    play.send_keys("\n")  # by keyboard
+    browser.wait(lambda: play.text == "Pause")
 
 
 @pytest.mark.slow
@@ -756,6 +788,62 @@ def test_a_recording_is_answered(browser, reads_webm):
     ending = "webm" if reads_webm else "wav"
     assert re.fullmatch(rf"recording \d\d-\d\d-\d\d\.{ending}", browser.text("#detail h2"))
     assert browser.text("#detail .big")
+
+
+@needs_chromium
+def test_an_example_by_keyboard_and_its_table(browser, tmp_path):
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    browser.driver.find_element("id", "example").send_keys("\n")
+    browser.wait(lambda: browser.text("#status").startswith("Done in"))
+    assert browser.text("#detail h2") == "synthetic tune.wav"
+    assert [tick.text for tick in browser.all("#detail .hz span")] == ["250 Hz", "1 kHz", "4 kHz"]
+    browser.drop(write_picture(tmp_path / "=1+1.png", spectrogram_of("jazz", 98)))
+    browser.wait(lambda: browser.text("#detail h2") == "=1+1.png")
+    browser.driver.find_element("id", "csv").send_keys("\n")
+    browser.wait((tmp_path / "genres.csv").is_file)
+    with open(tmp_path / "genres.csv", encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["file"] == "synthetic tune.wav" and second["file"] == "'=1+1.png", "no formula"
+    assert sum(float(first[genre]) for genre in ("blues", "jazz", "metal")) == pytest.approx(1, abs=0.001)
+    assert first["predicted"] in ("blues", "jazz", "metal")
+
+
+@needs_chromium
+def test_what_a_screen_reader_is_told(browser, tmp_path):
+    """Everything that can be used has a role and a name in the accessibility tree, and is reached by Tab."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    browser.driver.find_element("id", "example").click()
+    browser.wait(lambda: browser.text("#status").startswith("Done in"))
+    browser.driver.execute_cdp_cmd("Accessibility.enable", {})
+    tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    told = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    used = [
+        (role, name) for role, name in told if role in ("button", "slider", "checkbox", "textbox", "image", "table")
+    ]
+    assert all(name for role, name in used if role != "table"), used
+    names = {name for _, name in used}
+    assert {"Choose files", "Record", "Try an example", "Play", "place in the track", "Download as CSV"} <= names
+    assert any(role == "status" for role, _ in told) and any(role == "heading" for role, _ in told)
+    reached = []
+    browser.driver.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    for _ in range(20):
+        webdriver.ActionChains(browser.driver).send_keys("\t").perform()
+        focused = "const e = document.activeElement; return e.ariaLabel || e.textContent.trim() || e.type || ''"
+        reached.append(browser.driver.execute_script(focused))
+    assert {"Record", "Try an example", "Play", "place in the track", "Download as CSV"} <= set(reached), reached
+
+
+@needs_chromium
+def test_a_long_song_tells_its_beginning_first(browser, tmp_path):
+    browser.driver.execute_script(
+        "window.said = []; new MutationObserver(() => said.push(document.getElementById('status').textContent))"
+        ".observe(document.getElementById('status'), { childList: true, characterData: true, subtree: true })"
+    )
+    (tmp_path / "long.wav").write_bytes(song(90))
+    browser.drop(tmp_path / "long.wav")
+    browser.wait(lambda: browser.text("#status").startswith("Done in"))
+    assert any(text.startswith("The first minute is ") for text in browser.driver.execute_script("return said"))
 
 
 @needs_chromium

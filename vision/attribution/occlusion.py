@@ -23,6 +23,9 @@ MAX_DRAWS, DRAW_BUDGET = 4, 64
 #: Probabilities are clipped this far from 0 and 1, where float32 ends.
 MIN_P = 1e-6
 
+#: Stretches of a song of more windows than so many that are occluded, one at a time.
+LONGEST = 12
+
 #: Evidence, in bits, that is lost or gained by chance. Where there is no more, `saliency` returns zeros instead of
 #: noise scaled to 1.
 NOISE_BITS = 0.05
@@ -202,7 +205,8 @@ def saliency(predictor: "Scorer", x: torch.Tensor, label: int) -> np.ndarray:
     """
     n = len(PixelStore.of(x[None]).starts(0))
     # A sound that never stops is not missed when it is hidden for a moment: bands are occluded for whole windows too.
-    grids = {n, min(n * max(1, TIMES // n), x.shape[2])}
+    # Of a long song no single window matters much to the whole: what is occluded there is longer stretches.
+    grids = {min(n, LONGEST), min(n * max(1, TIMES // n), x.shape[2]) if n <= LONGEST else LONGEST}
     drop = torch.zeros(x.shape[1:])
     for times in grids:
         grid = occlusion(predictor.probabilities, x, label, bands=min(BANDS, x.shape[1]), times=times)

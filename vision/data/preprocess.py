@@ -239,11 +239,15 @@ class Preprocessor:
         A model's; without one, the default serves.
     max_seconds : float, optional
         Refuse longer tracks, before more of them than that is decoded.
+    first_seconds : float, optional
+        Read only so much of a recording.
     """
 
-    def __init__(self, spec: InputSpec | None = None, *, max_seconds: float | None = None):
+    def __init__(
+        self, spec: InputSpec | None = None, *, max_seconds: float | None = None, first_seconds: float | None = None
+    ):
         self.spec = spec or InputSpec()
-        self.max_seconds = max_seconds
+        self.max_seconds, self.first_seconds = max_seconds, first_seconds
         self.remove_border = RemoveBorder(self.spec.frames)
 
     def __repr__(self) -> str:
@@ -257,7 +261,7 @@ class Preprocessor:
     def settings(self) -> Settings:
         """How audio is drawn for this model."""
         # A second more than allowed shows that it is too long; frames at both ends add a little to its length.
-        duration = self.max_seconds and self.max_seconds + 1
+        duration = self.first_seconds or (self.max_seconds and self.max_seconds + 1)
         return replace(Settings.from_dict(self.spec.render or {}), duration=duration)
 
     def learn_margins(self, paths: Iterable[str | Path]) -> "Preprocessor":

@@ -7,10 +7,13 @@ refused.
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
+import io
 import ipaddress
+import json
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +21,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, Headers, MutableHeaders, UploadFile
 from starlette.exceptions import HTTPException
@@ -74,6 +77,18 @@ def read_page() -> tuple[str, dict[str, str]]:
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cache-Control": "no-store",
     }
+
+
+@functools.cache
+def example_tune() -> bytes:
+    """A synthetic tune, for visitors who have no song at hand, as a WAV file: nobody's music, and no upload."""
+    import soundfile
+
+    from render.demo import compose
+
+    file = io.BytesIO()
+    soundfile.write(file, compose("reggae", 0, seconds=20.0), 22050, format="WAV")
+    return file.getvalue()
 
 
 class Guard:
@@ -243,14 +258,25 @@ def create_app(
     Returns
     -------
     app : fastapi.FastAPI
-        With ``GET /``, ``GET /health``, ``POST /api/predict`` and ``GET /openapi.json``; ``app.state.stop()`` stops
-        the predictions that are being computed.
+        With ``GET /``, ``/health``, ``/example`` and ``/openapi.json``, and ``POST /api/predict``;
+        ``app.state.stop()`` stops the predictions that are being computed.
     """
     page, security_headers = read_page()
     uploads = UploadPredictor(predictor, max_seconds, READERS)
     pool = ThreadPoolExecutor(WORKERS, "predict")
     visitors = limits.Visitors(MAX_WAITING * max_bytes, per_minute)
     waiting = 0
+
+    @contextlib.contextmanager
+    def in_line() -> Iterator[None]:
+        nonlocal waiting
+        if waiting >= MAX_WAITING:
+            raise limits.Busy(503, "busy; try again in a few seconds", 3)
+        waiting += 1
+        try:
+            yield
+        finally:
+            waiting -= 1
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
@@ -276,6 +302,10 @@ def create_app(
     async def show_page():
         return HTMLResponse(page)
 
+    @app.get("/example", response_class=Response, responses={200: {"content": {"audio/wav": {}}}})
+    async def example():
+        return Response(await asyncio.get_running_loop().run_in_executor(None, example_tune), media_type="audio/wav")
+
     @app.get("/health")
     async def health():
         pictures, sounds = readable_endings()
@@ -285,25 +315,39 @@ def create_app(
 
     @app.post("/api/predict", response_model=None, responses=_REFUSALS, openapi_extra={"requestBody": _FORM})
     async def predict(
-        request: Request, timeline: bool = False, picture: bool = False, heat: bool = False
-    ) -> list[dict[str, Any]]:
-        nonlocal waiting
+        request: Request, timeline: bool = False, picture: bool = False, heat: bool = False, stream: bool = False
+    ) -> list[dict[str, Any]] | StreamingResponse:
         visitors.count_request(address_of(request))
         asked = {"timeline": timeline, "picture": picture, "heat": heat}
-        async with _receive_files(request, max_bytes, visitors) as files:
-            if waiting >= MAX_WAITING:
-                raise limits.Busy(503, "busy; try again in a few seconds", 3)
-            waiting += 1
-            patience = Patience(ANSWER_SECONDS)
-            gone = asyncio.create_task(_until_gone(request, patience))
-            try:
-                extras = [extra for extra in EXTRAS if asked[extra]]
-                return await asyncio.get_running_loop().run_in_executor(pool, uploads.predict, files, extras, patience)
-            finally:
-                gone.cancel()
-                waiting -= 1
+        loop, patience = asyncio.get_running_loop(), Patience(ANSWER_SECONDS)
+        async with contextlib.AsyncExitStack() as held:
+            files = await held.enter_async_context(_receive_files(request, max_bytes, visitors))
+            held.enter_context(in_line())
+            held.callback(asyncio.create_task(_until_gone(request, patience)).cancel)
+            extras = [extra for extra in EXTRAS if asked[extra]]
+            work = functools.partial(loop.run_in_executor, pool, uploads.predict, files, extras, patience)
+            if not stream:
+                return await work()
+            later = held.pop_all()
+            return StreamingResponse(_lines(work, later, patience), media_type="application/x-ndjson")
 
     return app
+
+
+async def _lines(
+    work: Callable[..., asyncio.Future], held: contextlib.AsyncExitStack, patience: Patience
+) -> AsyncIterator[str]:
+    """Yield what becomes known first, then all answers, each as a line of JSON; `held` is closed at the end."""
+    loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict | None]()
+    async with held:
+        try:
+            answers = work(lambda answer: loop.call_soon_threadsafe(lines.put_nowait, {"first": answer}))
+            answers.add_done_callback(lambda _: lines.put_nowait(None))
+            while (line := await lines.get()) is not None:
+                yield json.dumps(line) + "\n"
+            yield json.dumps({"answers": await answers}) + "\n"
+        finally:
+            patience.give_up("nobody waited for it any more")
 
 
 def _answer_refusals_in_json(app: FastAPI) -> None:

@@ -90,8 +90,8 @@ class UploadReader:
         for _ in self._workers:
             threading.Thread(target=self._call, args=[None], daemon=True).start()
 
-    def read(self, path: Path) -> NetworkInput:
-        """Read a file.
+    def read(self, path: Path, first_seconds: float | None = None) -> NetworkInput:
+        """Read a file, or the first seconds of a recording.
 
         Raises
         ------
@@ -100,9 +100,9 @@ class UploadReader:
         ReaderFault
             When something else went wrong.
         """
-        result = self._call(path)
+        result = self._call(path, first_seconds)
         if isinstance(result, TaskFailed) and result.retry:  # the system may have killed an idle process
-            result = self._call(path)
+            result = self._call(path, first_seconds)
         if isinstance(result, TaskFailed):
             if self._stopped:
                 raise ReadError("was not read: the server is stopping")
@@ -114,12 +114,15 @@ class UploadReader:
         assert isinstance(result, NetworkInput)
         return result
 
-    def _call(self, path: Path | None) -> object:
+    def _call(self, path: Path | None, first_seconds: float | None = None) -> object:
+        preprocessor = self._preprocessor
+        if first_seconds:
+            preprocessor = Preprocessor(preprocessor.spec, first_seconds=first_seconds)
         worker = self._free.get()
         try:
             if self._stopped:
                 return TaskFailed("the server is stopping")
-            return worker.call(pickle.dumps((_read, (self._preprocessor, path))))
+            return worker.call(pickle.dumps((_read, (preprocessor, path))))
         finally:
             self._free.put(worker)
 

@@ -19,12 +19,14 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from render import png
+from render.formats import AUDIO_ENDINGS
 from vision.attribution.occlusion import saliency
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor
 from vision.inference.output import headline
 from vision.inference.predictor import SILENT, Answers, Prediction, Predictor, readable_endings
 from vision.inference.timeline import segments, timeline
+from vision.reports.axes import frequency_ticks
 from vision.serving.readers import ReadError, UploadReader
 
 Result = TypeVar("Result")
@@ -35,6 +37,9 @@ MAX_COLUMNS = 2048
 #: What is given on demand: the genre over time, the network's input as a picture, and a layer that covers what did
 #: not speak for the genre (both PNG, as data URIs). The last takes many times as long as the answer.
 EXTRAS = ("timeline", "picture", "heat")
+
+#: Of a longer recording, an answer for its first seconds is told while the rest is still being read.
+FIRST_SECONDS = 60.0
 
 
 class Patience:
@@ -121,7 +126,11 @@ class UploadPredictor:
         self.reader.stop()
 
     def predict(
-        self, uploads: Sequence[tuple[str, BinaryIO]], extras: Collection[str] = (), patience: Patience | None = None
+        self,
+        uploads: Sequence[tuple[str, BinaryIO]],
+        extras: Collection[str] = (),
+        patience: Patience | None = None,
+        on_first: Callable[[dict], None] | None = None,
     ) -> list[dict]:
         """Predict some uploads.
 
@@ -133,6 +142,8 @@ class UploadPredictor:
             Some of `EXTRAS`.
         patience : Patience, optional
             How long to work at them.
+        on_first : callable, optional
+            Called with the answer for the first minute of each longer recording, as soon as that is known.
 
         Returns
         -------
@@ -145,19 +156,34 @@ class UploadPredictor:
             for number, (name, file) in enumerate(uploads):
                 path, problem = _store(Path(folder), number, name, file)
                 start = time.perf_counter()
-                answer = self._predict(network, path, extras) if path and not problem else {"error": problem}
+                answer = {"error": problem}
+                if path and not problem:
+                    answer = self._predict(network, path, extras, _naming(name, on_first))
                 answers.append({"file": name} | answer | {"seconds": round(time.perf_counter() - start, 3)})
         return answers
 
-    def _predict(self, network: _OneAtATime, path: Path, extras: Collection[str]) -> dict:
+    def _predict(
+        self, network: _OneAtATime, path: Path, extras: Collection[str], on_first: Callable[[dict], None] | None
+    ) -> dict:
         try:
-            read = self.reader.read(path)
+            read = self._read(network, path, on_first)
             return {"predicted": None, "error": SILENT} if read.silent else self._answer(network, read, extras)
         except (ReadError, *UNUSABLE) as error:
             return {"error": str(error)}
         except Exception:  # no fault of the file: it must not cost the visitor the answers for the others
             logging.getLogger(__name__).exception("while predicting an upload")
             return {"error": "could not be predicted because of a fault in melvision; the server's log says more"}
+
+    def _read(self, network: _OneAtATime, path: Path, on_first: Callable[[dict], None] | None) -> NetworkInput:
+        """Read an upload; of a long recording an answer for its beginning is told first."""
+        if on_first is None or path.suffix not in AUDIO_ENDINGS:
+            return self.reader.read(path)
+        beginning = self.reader.read(path, FIRST_SECONDS)
+        if beginning.seconds < FIRST_SECONDS - 1:
+            return beginning  # that was all of it
+        if not beginning.silent:
+            on_first(self._answer(network, beginning, ()))
+        return self.reader.read(path)
 
     def _answer(self, network: _OneAtATime, read: NetworkInput, extras: Collection[str]) -> dict:
         found = Prediction(None, self.classes, notes=read.notes)
@@ -191,13 +217,15 @@ class UploadPredictor:
         if "picture" in extras:
             settings = read.settings
             answer["picture"] = _picture(read.x[..., :own_width])
-            answer["frequencies"] = None
-            if settings is not None and settings.kind == "mel":
-                answer["frequencies"] = [settings.fmin, settings.fmax or settings.sr / 2]
+            answer["frequencies"] = [[_rounded(share, 4), label] for share, label in frequency_ticks(settings)]
         if "heat" in extras:
             heat = saliency(network, read.x, label)[:, :own_width]
             answer["heat"] = _mask(heat) if heat.any() else None
         return answer
+
+
+def _naming(name: str, on_first: Callable[[dict], None] | None) -> Callable[[dict], None] | None:
+    return None if on_first is None else lambda answer: on_first({"file": name} | answer)
 
 
 def _rounded(values: ArrayLike, digits: int) -> float | list:
