@@ -1,15 +1,19 @@
-"""How splitting and reading grow: 100 000 pictures, time apart from hashing, memory a picture.
+"""How splitting, reading, checking and predicting grow: 100 000 pictures, time apart from hashing, memory a picture.
 
     python -m benchmarks.large FOLDER [--n 100000]
 
-Makes `n` small pictures of noise in ten genres under FOLDER/pictures-N, no two alike, each 64 frames
-that say they span 30 s (those that are there already are kept; 1.2 GB for 100 000), then measures
+Makes `n` small pictures of noise in ten genres under FOLDER/pictures-N, no two equal, each 64 frames
+that say they span 30 s (those that are there already are kept; 1.2 GB for 100 000); one of fifty is
+the one before it, two seconds later and with other noise on top. Then measures
 
 - `split_folder` on all of them: listing, hashing, assigning splits, writing the links;
 - the same again, with every hash known;
 - `read_folder` of a tenth and of all, each in its own process, with the `PixelStore`'s limit
   of memory set so low that pixels go to its file: the growth of what is no file's copy (RssAnon) a
-  picture, after reading and after a pass over all pixels, and of the peak of all (VmHWM). Linux only.
+  picture, after reading and after a pass over all pixels, and of the peak of all (VmHWM). Linux only;
+- `inspect_folder`, what vision.check does, of a tenth and of all: seconds, those of the search for
+  near-duplicates, which of the planted ones it finds, and the peak of memory;
+- `python -m vision.predict` of a tenth and of all with a small network, as a table.
 """
 
 import argparse
@@ -42,6 +46,16 @@ def name(number):
     return f"{genre}/{genre}.{number // len(GENRES):05}.png"
 
 
+def noise(number):
+    """The levels of a picture: its own noise, or that of the picture before, later and changed a little."""
+    rng = np.random.default_rng(number)
+    if number % 50 != 49:
+        return rng.integers(-80, 1, (SETTINGS.n_mels, FRAMES))
+    levels = np.roll(noise(number - 1), -4, axis=1)
+    levels[:, -4:] = rng.integers(-80, 1, (SETTINGS.n_mels, 4))
+    return (levels + rng.integers(-3, 4, levels.shape)).clip(-80, 0)
+
+
 def make(folder, numbers):
     """Draw the pictures that are missing, each of its own noise; returns how many."""
     colours, made = png.palette("magma"), 0
@@ -49,7 +63,7 @@ def make(folder, numbers):
         path = folder / name(number)
         if path.exists():
             continue
-        levels = np.random.default_rng(number).integers(-80, 1, (SETTINGS.n_mels, FRAMES))
+        levels = noise(number)
         source = {"name": path.name, "size": 0, "hash": f"{number:032x}"}
         png.write(path, levels.astype(np.float32), png.describe(SETTINGS, source, "magma"), colours=colours)
         made += 1
@@ -158,10 +172,87 @@ def reading(folders, cache):
     print(f"{growth('read', 'VmHWM'):.0f} of the peak; its pixels are {many['bytes'] / many['n']:.0f}")
 
 
+def in_process(call):
+    """What a function of this module prints as JSON, called in a process of its own."""
+    code = f"from benchmarks import large\nlarge.{call}"
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    return json.loads(subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE,
+                                     env=environment).stdout.splitlines()[-1])  # fmt: skip
+
+
+def check(folder):
+    """Inspect a folder and print what it took, as JSON."""
+    from vision.quality import inspect
+
+    times, start = {}, time.perf_counter()
+    with clocked(times, (inspect, "find_near_duplicates")):
+        report = inspect.inspect_folder(folder)
+    files = [info.file for info in report.pictures]
+    found = {frozenset((files[pair.first], files[pair.second])) for pair in report.near}
+    planted = {frozenset((name(n - 1), name(n))) for n in range(49, len(files), 50)}
+    figures = {"n": len(files), "seconds": time.perf_counter() - start, "search": times["find_near_duplicates"]}
+    figures |= {"planted": len(planted), "found": len(planted & found), "others": len(found - planted)}
+    print(json.dumps(figures | {"peak": memory()["VmHWM"]}))
+
+
+def checking(folders):
+    """Print what inspecting each folder takes."""
+    for folder in folders:
+        one = in_process(f"check({str(folder)!r})")
+        print(f"{one['n']} pictures checked in {one['seconds']:.0f} s, of it {one['search']:.0f} for near-duplicates: "
+              f"{one['found']} of {one['planted']} planted ones and {one['others']} others; peak {one['peak']:.0f} MiB",
+              flush=True)  # fmt: skip
+
+
+def train_small(pictures, folder):
+    """Train a small network on some of the pictures; returns its run folder."""
+    some, run = folder / "some", folder / "run"
+    for number in range(300):
+        link = some / name(number)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            os.link(pictures / name(number), link)
+    if not (run / "metrics.json").exists():
+        shutil.rmtree(run, ignore_errors=True)
+        command = [sys.executable, "-m", "vision.train", "--images", str(some), "--data", str(folder / "some-data")]
+        command += ["--recipe", "quick", "--no-texture", "--epochs", "1", "--out", str(run)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return run
+
+
+def predict(run, folder, table):
+    """Predict a folder into a table and print what it took, as JSON."""
+    from vision import predict
+
+    start = time.perf_counter()
+    with open(os.devnull, "w") as nowhere:
+        before, sys.stdout = sys.stdout, nowhere
+        try:
+            code = predict.main([run, folder, "--csv", table])
+        finally:
+            sys.stdout = before
+    with open(table) as file:
+        rows = sum(1 for _ in file) - 1
+    print(json.dumps({"code": code, "rows": rows, "seconds": time.perf_counter() - start} | memory()))
+
+
+def predicting(folders, run, folder):
+    """Print what predicting each folder takes."""
+    for pictures in folders:
+        table = folder / "predictions.csv"
+        table.unlink(missing_ok=True)
+        one = in_process(f"predict({str(run)!r}, {str(pictures)!r}, {str(table)!r})")
+        print(f"{one['rows']} pictures predicted in {one['seconds']:.0f} s, {1000 * one['seconds'] / one['rows']:.1f} ms "
+              f"each; memory {one['RssAnon']:.0f} MiB of its own at the end, peak of all {one['VmHWM']:.0f}",
+              flush=True)  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where pictures, splits and the file of pixels go")
     parser.add_argument("--n", type=int, default=100_000, help="pictures, from 300 (default: 100000)")
+    parts = ("split", "read", "check", "predict")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
     args = parser.parse_args()
     pictures, data, tenth = (args.folder / f"{name}-{args.n}" for name in ("pictures", "data", "tenth"))
     for folder in (data, tenth):
@@ -174,10 +265,16 @@ def main():
         link = tenth / name(number)
         link.parent.mkdir(parents=True, exist_ok=True)
         os.link(pictures / name(number), link)
-    split(pictures, data)
-    split(pictures, data)
-    print(f"peak memory of splitting: {memory()['VmHWM']:.0f} MiB")
-    reading([tenth, pictures], args.folder)
+    if "split" in args.parts:
+        split(pictures, data)
+        split(pictures, data)
+        print(f"peak memory of splitting: {memory()['VmHWM']:.0f} MiB")
+    if "read" in args.parts:
+        reading([tenth, pictures], args.folder)
+    if "check" in args.parts:
+        checking([tenth, pictures])
+    if "predict" in args.parts:
+        predicting([tenth, pictures], train_small(pictures, args.folder), args.folder)
 
 
 if __name__ == "__main__":

@@ -799,7 +799,7 @@ def test_an_example_by_keyboard_and_its_table(browser, tmp_path):
     assert browser.text("#detail h2") == "synthetic tune.wav"
     assert [tick.text for tick in browser.all("#detail .hz span")] == ["250 Hz", "1 kHz", "4 kHz"]
     browser.drop(write_picture(tmp_path / "=1+1.png", spectrogram_of("jazz", 98)))
-    browser.wait(lambda: browser.text("#detail h2") == "=1+1.png")
+    browser.wait(lambda: browser.text("#detail h2") == "=1+1.png" and browser.text("#status").startswith("Done in"))
     browser.driver.find_element("id", "csv").send_keys("\n")
     browser.wait((tmp_path / "genres.csv").is_file)
     with open(tmp_path / "genres.csv", encoding="utf-8-sig", newline="") as file:
