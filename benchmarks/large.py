@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -225,12 +225,8 @@ def predict(run, folder, table):
     from vision import predict
 
     start = time.perf_counter()
-    with open(os.devnull, "w") as nowhere:
-        before, sys.stdout = sys.stdout, nowhere
-        try:
-            code = predict.main([run, folder, "--csv", table])
-        finally:
-            sys.stdout = before
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        code = predict.main([run, folder, "--csv", table])
     with open(table) as file:
         rows = sum(1 for _ in file) - 1
     print(json.dumps({"code": code, "rows": rows, "seconds": time.perf_counter() - start} | memory()))
@@ -242,9 +238,10 @@ def predicting(folders, run, folder):
         table = folder / "predictions.csv"
         table.unlink(missing_ok=True)
         one = in_process(f"predict({str(run)!r}, {str(pictures)!r}, {str(table)!r})")
-        print(f"{one['rows']} pictures predicted in {one['seconds']:.0f} s, {1000 * one['seconds'] / one['rows']:.1f} ms "
-              f"each; memory {one['RssAnon']:.0f} MiB of its own at the end, peak of all {one['VmHWM']:.0f}",
-              flush=True)  # fmt: skip
+        each = f"{1000 * one['seconds'] / one['rows']:.1f} ms each"
+        own, peak = one["RssAnon"], one["VmHWM"]
+        print(f"{one['rows']} pictures predicted in {one['seconds']:.0f} s, {each}; memory {own:.0f} MiB of its own at the "
+              f"end, peak of all {peak:.0f}", flush=True)  # fmt: skip
 
 
 def main():
