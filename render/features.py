@@ -128,9 +128,12 @@ def measure(y: np.ndarray, *, sr: int) -> dict[str, float]:
 
     if len(y) < N_FFT:
         raise AudioError(f"is {len(y) / sr:.3f} s long, shorter than one window of {N_FFT / sr:.3f} s")
-    D = librosa.stft(y, n_fft=N_FFT, hop_length=HOP)
-    S = np.abs(D)
-    power = S**2
+    with np.errstate(over="ignore", invalid="ignore"):  # an error says so
+        D = librosa.stft(y, n_fft=N_FFT, hop_length=HOP)
+        S = np.abs(D)
+        power = S**2
+    if not np.isfinite(power).all():
+        raise AudioError("holds values too large for sound")
     S_db = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=sr))
     onsets = librosa.onset.onset_strength(S=S_db, sr=sr, aggregate=np.median)
     window = librosa.filters.get_window("hann", N_FFT).astype(np.float32)

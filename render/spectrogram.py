@@ -165,13 +165,13 @@ def mel_power(blocks: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndar
         frames = np.lib.stride_tricks.sliding_window_view(y, n_fft)[::hop_length]
         for start in range(0, len(frames), BLOCK_FRAMES):
             spectrum = fft.rfft(frames[start : start + BLOCK_FRAMES] * window, overwrite_x=True)
+            mel = np.empty((len(spectrum), settings.n_mels), np.float32)
             with np.errstate(over="ignore", invalid="ignore"):  # `power_to_db` raises an error for the result
                 power = spectrum.real**2 + spectrum.imag**2
-            if settings.power != 2:
-                power **= settings.power / 2
-            mel = np.empty((len(power), settings.n_mels), np.float32)
-            for bands, bins, weights in filters:
-                np.matmul(power[:, bins], weights, out=mel[:, bands])
+                if settings.power != 2:
+                    power **= settings.power / 2
+                for bands, bins, weights in filters:
+                    np.matmul(power[:, bins], weights, out=mel[:, bands])
             collect(mel)
         return y[len(frames) * hop_length :]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from render.errors import MelvisionError
-from vision.data.folder_lock import LOCK, locked, require_unlocked
+from vision.data.folder_lock import LOCK, SILENT_WAIT, locked, require_unlocked
 
 HOLD = "import sys; from vision.data.folder_lock import locked\nwith locked(sys.argv[1], 'training'): print('held', flush=True); sys.stdin.read()"  # noqa: E501
 
@@ -84,3 +84,17 @@ def test_several_that_wait_take_turns(tmp_path):
     processes = [subprocess.Popen(command, cwd=Path(__file__).parents[2]) for _ in range(4)]
     assert [process.wait(120) for process in processes] == [0] * 4
     assert (tmp_path / "count").read_text() == "100"
+
+
+def test_who_waits_long_is_told(tmp_path, holder, caplog):
+    timer = threading.Timer(2 * SILENT_WAIT, holder.kill)
+    timer.start()
+    with locked(tmp_path / "run", "splitting", wait=60):
+        timer.join()
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"note: {tmp_path / 'run'}: in use by process {holder.pid} ") and "waiting" in line
+
+
+def test_a_wait_that_was_too_short_ends_in_a_refusal(tmp_path, holder):
+    with pytest.raises(MelvisionError, match="in use by"), locked(tmp_path / "run", "splitting", SILENT_WAIT + 0.5):
+        pass

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from render import features
+from render.errors import AudioError
 from render.features import COLUMNS, main, measure
 
 SR = 22050
@@ -344,3 +345,11 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "example: python -m render.features genres/ -o features_30_sec.csv" in done.stdout
     assert done.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("largest", [1e19, 1e37, 3.4e38])
+def test_values_too_large_are_refused_in_our_words(largest):
+    y = np.full(3 * SR, largest, np.float32) * np.resize([1, -0.5, 0.25], 3 * SR).astype(np.float32)
+    with warnings.catch_warnings(), pytest.raises(AudioError, match="too large for sound"):
+        warnings.filterwarnings("error", category=RuntimeWarning)
+        measure(y, sr=SR)

@@ -220,3 +220,11 @@ def test_too_long_is_refused_before_it_takes_memory(monkeypatch):
 
     with pytest.raises(AudioError, match="longer than .* duration"):
         mel_power(endless(), Settings())
+
+
+@pytest.mark.parametrize("largest", [1e19, 1e37, 3.4e38])
+def test_values_too_large_are_refused_without_a_warning(largest):
+    y = np.full(4000, largest, np.float32) * np.resize([1, -0.5, 0.25], 4000).astype(np.float32)
+    with warnings.catch_warnings(), pytest.raises(AudioError, match="too large for sound"):
+        warnings.simplefilter("error")
+        power_to_db(mel_power([y], Settings())[0])

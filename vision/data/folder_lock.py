@@ -1,6 +1,7 @@
 """One process at a time writes into a folder."""
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -14,6 +15,9 @@ from render.errors import MelvisionError
 
 #: The system's lock is on the first file; the second says who holds it. Both are hidden from those who list pictures.
 LOCK, OWNER = ".lock", ".lock-owner"
+
+#: Seconds of waiting for another process after which the user is told.
+SILENT_WAIT = 2.0
 
 
 @contextlib.contextmanager
@@ -63,12 +67,20 @@ def locked(folder: str | Path, doing: str, wait: float = 0.0) -> Iterator[None]:
 
 def _acquire(folder: Path, wait: float) -> FileLock:
     """Take the lock of a folder, or raise Timeout."""
-    end = time.monotonic() + wait
+    end, told = time.monotonic() + wait, wait <= SILENT_WAIT
     while True:
         folder.mkdir(parents=True, exist_ok=True)  # whoever held it may have removed it
         lock = FileLock(folder / LOCK)
         try:
-            lock.acquire(timeout=max(0.0, end - time.monotonic()))
+            left = max(0.0, end - time.monotonic())
+            lock.acquire(timeout=left if told else min(left, SILENT_WAIT))
+        except Timeout:
+            if told:
+                raise
+            told = True
+            line = "note: %s: in use by %s; waiting for up to %.0f s"
+            logging.getLogger(__name__).warning(line, folder, _owner(folder), end - time.monotonic())
+            continue
         except FileNotFoundError:
             if time.monotonic() >= end:
                 raise
