@@ -240,8 +240,8 @@ def predicting(folders, run, folder):
         one = in_process(f"predict({str(run)!r}, {str(pictures)!r}, {str(table)!r})")
         each = f"{1000 * one['seconds'] / one['rows']:.1f} ms each"
         own, peak = one["RssAnon"], one["VmHWM"]
-        print(f"{one['rows']} pictures predicted in {one['seconds']:.0f} s, {each}; memory {own:.0f} MiB of its own at the "
-              f"end, peak of all {peak:.0f}", flush=True)  # fmt: skip
+        print(f"{one['rows']} pictures predicted in {one['seconds']:.0f} s, {each}", end="; ")
+        print(f"memory {own:.0f} MiB of its own at the end, peak of all {peak:.0f}", flush=True)
 
 
 def main():

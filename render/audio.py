@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -406,6 +407,17 @@ def peak(y: np.ndarray) -> float:
     return float(max(y.max(), -y.min())) if len(y) else 0.0
 
 
+def first_not_finite(y: np.ndarray) -> int | None:
+    """Return the position of the first NaN or infinity in samples, (n,); None where there is none."""
+    # A sum of squares that is finite has finite terms only, and takes a single pass.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(y @ y)
+    if math.isfinite(total):
+        return None
+    finite = np.isfinite(y)
+    return None if finite.all() else int(finite.argmin())
+
+
 class _Mixer:
     """The mean of channels, or one of them where they have cancelled each other so far."""
 
@@ -472,9 +484,8 @@ def to_mono(
     n_in = n_out = 0
     for block in blocks:
         y = mix(block)
-        finite = np.isfinite(y)
-        if not finite.all():
-            raise AudioError(f"holds NaN or infinity, first at {(n_in + finite.argmin()) / source_sr + offset:.3f} s")
+        if (at := first_not_finite(y)) is not None:
+            raise AudioError(f"holds NaN or infinity, first at {(n_in + at) / source_sr + offset:.3f} s")
         n_in += len(y)
         if stream:
             y = stream.resample_chunk(y)

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from render.audio import first_not_finite
 from render.errors import AudioError
 from render.settings import Settings
 
 #: Frames transformed at a time: so many stay in the CPU's cache.
-BLOCK_FRAMES = 128
+BLOCK_FRAMES = 32
 #: Frames of each array in which the result is collected.
 CHUNK_FRAMES = 8192
 #: Bands multiplied at a time. Mel filters are narrow, so a few bands need few of the FFT's bins.
@@ -178,9 +179,8 @@ def mel_power(blocks: Iterable[np.ndarray], settings: Settings) -> tuple[np.ndar
     rest = np.zeros(n_fft // 2, np.float32)
     n_samples = 0
     for block in blocks:
-        if not np.isfinite(block).all():
-            at = n_samples + int(np.flatnonzero(~np.isfinite(block))[0])
-            raise AudioError(f"holds NaN or infinity, first at {at / settings.sr:.3f} s")
+        if (at := first_not_finite(block)) is not None:
+            raise AudioError(f"holds NaN or infinity, first at {(n_samples + at) / settings.sr:.3f} s")
         n_samples += len(block)
         if n_samples // hop_length * settings.n_mels > MAX_PIXELS:
             hours = MAX_PIXELS / settings.n_mels * hop_length / settings.sr / 3600
