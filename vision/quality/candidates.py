@@ -20,14 +20,17 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
+from vision.inference.device import pick_precision
+
 #: Frames that are joined, components of the bands, and of a stretch; every which offset is looked at, in joined frames.
 POOL, COMPONENTS, DIMENSIONS, STEP = 2, 24, 192, 2
 
 #: The part of the pairs of strangers that may come through, and the bounds of the threshold that lets them.
 STRANGERS, LOWEST, HIGHEST = 1e-4, 0.25, 0.45
 
-#: Pictures, and stretches of them, that bases are made from; pictures whose pairs make the threshold.
-_SAMPLE, _STRETCHES, _STRANGERS = 2000, 20_000, 1000
+#: Pictures, those of them whose stretches are cut, and stretches, that bases are made from; pictures whose pairs make
+#: the threshold.
+_SAMPLE, _THINNED, _STRETCHES, _STRANGERS = 2000, 500, 20_000, 1000
 
 #: Pictures in a block, and those it is compared with at a time.
 _ROWS, _COLUMNS = 128, 1024
@@ -57,9 +60,13 @@ class StretchIndex:
         keep = np.flatnonzero(variances > 1e-6 * variances[-1])[-COMPONENTS:]
         self._bands = (vectors[:, keep] / np.sqrt(variances[keep])).astype(np.float32)
         self._basis: np.ndarray | None = None
-        stretches = np.concatenate([self._stretches(x).reshape(-1, len(keep) * self._width) for x in some])
+        thinned = [x[:: max(1, len(x) // _THINNED)] for x in some]  # all of their stretches would take much memory
+        stretches = np.concatenate([self._stretches(x).reshape(-1, len(keep) * self._width) for x in thinned])
+        del some, thinned
         stretches = stretches[self._choose(rng, len(stretches), _STRETCHES)]
         self._basis = np.linalg.eigh(stretches.T @ stretches)[1][:, -DIMENSIONS:].astype(np.float32)
+        # Enough for a first choice, and many times as fast where the hardware has it.
+        self._kind = torch.bfloat16 if pick_precision("auto", torch.device("cpu")) == "bf16" else torch.float32
         self._ends_a = self._ends(*a)
         self._ends_b = self._ends_a if a is b else self._ends(*b)
         self.threshold = self._pick_threshold(rng)
@@ -82,10 +89,15 @@ class StretchIndex:
         # A picture without changes is like none.
         return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)
 
-    def _ends(self, stack: Stack, n: int) -> np.ndarray:
+    def _ends(self, stack: Stack, n: int) -> torch.Tensor:
         """The first and the last stretch of each picture, shape (2, n, d)."""
-        blocks = [self._stretches(stack(range(at, min(n, at + _ROWS))))[:, [0, -1]] for at in range(0, n, _ROWS)]
-        return np.ascontiguousarray(np.concatenate(blocks).transpose(1, 0, 2))
+        assert self._basis is not None
+        ends = torch.empty((2, n, self._basis.shape[1]), dtype=self._kind)
+        for at in range(0, n, _ROWS):
+            stretches = self._stretches(stack(range(at, min(n, at + _ROWS))))
+            for end, place in enumerate((0, -1)):
+                ends[end, at : at + _ROWS] = torch.from_numpy(stretches[:, place])
+        return ends
 
     def _pick_threshold(self, rng: np.random.Generator) -> float:
         rows, columns = (self._choose(rng, n, _STRANGERS) for _, n in (self._a, self._b))
@@ -93,14 +105,13 @@ class StretchIndex:
         others = best[rows[:, None] != columns] if self._a is self._b else best.ravel()
         return float(np.clip(np.quantile(others, 1 - STRANGERS), LOWEST, HIGHEST))
 
-    @staticmethod
-    def _best(stretches: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    def _best(self, stretches: np.ndarray, ends: torch.Tensor) -> np.ndarray:
         """How well the better of two ends agrees with any stretch, shape (n_rows, n_columns)."""
         n, n_places, _ = stretches.shape
         # torch takes the maximum with all cores.
-        flat = torch.from_numpy(stretches.reshape(n * n_places, -1))
-        first, last = ((flat @ torch.from_numpy(end).T).view(n, n_places, -1).amax(dim=1) for end in ends)
-        return torch.maximum(first, last).numpy()
+        flat = torch.from_numpy(stretches.reshape(n * n_places, -1)).to(self._kind)
+        first, last = ((flat @ end.T).view(n, n_places, -1).amax(dim=1) for end in ends)
+        return torch.maximum(first, last).float().numpy()
 
     def blocks(self) -> list[tuple[int, bool]]:
         """The parts of the search, for `search`: where each begins, and whether it looks in the pictures of `b`."""
