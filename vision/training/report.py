@@ -28,7 +28,6 @@ from vision.reports.tables import (
     genre_scores,
     share_right,
     text_report,
-    tracks_right,
     write_split_predictions,
 )
 from vision.splits import leaks
@@ -338,7 +337,8 @@ def _context(result: RunResult) -> dict[str, Any]:
     return {
         "subtitle": subtitle(config) + f"; seed {config.seed}",
         "headline": text,
-        "right": f"{tracks_right(scores[split], split)}. Guessing would give {1 / len(classes):.0%}.",
+        "right": f"{round(scores[split]['accuracy'] * scores[split]['n'])} of {scores[split]['n']} tracks are right; "
+        f"guessing would give {1 / len(classes):.0%}.",
         "note": config.note,
         "scores": scores[split],
         "score_rows": _score_rows(scores),
