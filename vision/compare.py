@@ -28,11 +28,12 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0."""
     args = get_parser().parse_args(argv)
-    from vision.models.run_files import INDEX
+    from vision.models.run_files import BEST, INDEX
     from vision.reports.comparison import compare_runs, text_lines, write_page
 
-    # The page of all runs lies among them: runs/* names it, too.
-    comparison = compare_runs([run for run in args.runs if Path(run).name != INDEX])
+    # The page of all runs and searches for settings lie among them: runs/* names them, too.
+    runs = [run for run in args.runs if Path(run).name != INDEX and not (Path(run) / BEST).exists()]
+    comparison = compare_runs(runs)
     if args.json:
         print(json.dumps(comparison.to_dict(), indent=1))
     else:

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fixed = [name for name in TrainConfig.__dataclass_fields__ if getattr(args, name, None) is not None]
     from vision.inference.device import keep_freed_memory
     from vision.models import run_files
+    from vision.reports.runs import refresh_index
     from vision.reports.tuning import verdict
     from vision.training.data_folder import prepare_data
     from vision.training.tuning import tune
@@ -64,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = tune(config, fixed=fixed, search=search, **how, progress=show_progress)
     print(verdict(result.report.summary()))
     print(f"report: {(result.run / run_files.PAGE).resolve()}")
+    if line := refresh_index(result.run):
+        show_progress(line)
     print(f"to train with what was found: python -m vision.train --data {data.path} --config "
           f"{result.run / run_files.BEST}")  # fmt: skip
     return 1 if data.problems or result.problems else 0

@@ -4,6 +4,7 @@ import builtins
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 import warnings
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.conftest import write_tree
+from tests.reports.pages import PageReader
 from tests.training.runs import interrupt
-from vision import train, tune
+from vision import compare, train, tune
 from vision.reports.tuning import FoldScores, TrialRow, TuningReport, verdict
 from vision.training import tuning
 from vision.training.config import TrainConfig, config_of
@@ -120,6 +122,21 @@ def test_after_ctrl_c_the_search_goes_on(data, whole, tmp_path, monkeypatch, cap
     # The trial that was cut off is not one of them; what was whole before is kept as it was.
     assert len(rows) == 7 and [row["trial"] for row in rows] == ["1", *"345678"]
     assert rows[0] == expected[0]
+
+
+def test_the_page_of_all_runs_leads_to_a_search_and_compare_passes_it_over(data, whole, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    shutil.copytree(whole, runs / "tune & more")
+    for split in ("train", "dev"):
+        shutil.copytree(data / split, tmp_path / "data" / split)
+    for seed in ("0", "1"):
+        flags = [*QUICK[:-2], "--seed", seed, "--out", str(runs / f"run-{seed}")]
+        assert train.main(["--data", str(tmp_path / "data"), *flags]) == 0
+    page = PageReader((runs / "index.html").read_text("utf-8"))
+    assert "tune%20%26%20more/report.html" in page.links
+    capsys.readouterr()
+    assert compare.main([str(path) for path in sorted(runs.iterdir())]) == 0
+    assert "tune" not in capsys.readouterr().out
 
 
 def test_a_search_in_two_parts_ends_as_one_in_one(data, whole, tmp_path):

@@ -283,11 +283,13 @@ def write_index(folder: str | Path) -> Path:
         except (OSError, ValueError, OverflowError) as error:  # a MelvisionError, or a date that is none
             unreadable.append(f"{path.name} could not be read: {error}")
     rows.sort(key=lambda row: -row["finished"])
+    searches = [best.parent for best in sorted(folder.glob(f"*/{run_files.BEST}"))]
     context = {
         "title": folder.resolve().name,
         "headline": f"{len(rows)} finished run{'s' * (len(rows) != 1)}, the newest first.",
         "note": "",
         "rows": rows,
+        "searches": [(search.name, _link(search)) for search in searches],
         "unreadable": unreadable,
     }
     html.write_page(page, "index.html", context)
@@ -296,14 +298,18 @@ def write_index(folder: str | Path) -> Path:
 
 def _index_row(path: Path) -> dict[str, Any]:
     """What the page of all runs shows of one."""
-    run, report = read_run(path), path / run_files.PAGE
+    run = read_run(path)
     model = [str(run.settings[name]) for name in ("recipe", "model") if run.settings.get(name)]
-    # Quoted as a path: whatever the folder's name is, the link leads into it and nowhere else.
-    link = f"{quote(os.fsencode(path.name))}/{report.name}" if report.is_file() else ""
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.finished))
     scores = [run.judged, run.scores["n"], f"{run.scores['accuracy']:.3f}", interval_text(run.scores)]
     cells = [date, ", ".join(model) or NO_SCORE, *scores, run.settings.get("note") or ""]
-    return {"name": path.name, "link": link, "finished": run.finished, "cells": cells}
+    return {"name": path.name, "link": _link(path), "finished": run.finished, "cells": cells}
+
+
+def _link(run: Path) -> str:
+    """The address of a run's page from the folder of runs; empty where there is none."""
+    # Quoted as a path: whatever the folder's name is, the link leads into it and nowhere else.
+    return f"{quote(os.fsencode(run.name))}/{run_files.PAGE}" if (run / run_files.PAGE).is_file() else ""
 
 
 def refresh_index(run: str | Path) -> str:
