@@ -30,7 +30,7 @@ STRANGERS, LOWEST, HIGHEST = 1e-4, 0.25, 0.45
 
 #: Pictures, those of them whose stretches are cut, and stretches, that bases are made from; pictures whose pairs make
 #: the threshold.
-_SAMPLE, _THINNED, _STRETCHES, _STRANGERS = 2000, 500, 20_000, 1000
+_SAMPLE, _THINNED, _STRETCHES, _STRANGERS = 2000, 300, 20_000, 1000
 
 #: Pictures in a block, and those it is compared with at a time.
 _ROWS, _COLUMNS = 128, 1024

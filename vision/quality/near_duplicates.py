@@ -282,17 +282,21 @@ def find_near_duplicates(
             side_a = (a.stack, len(a.numbers))
             index = StretchIndex(side_a, side_a if a is b else (b.stack, len(b.numbers)), min_overlap)
             searches += [(a, b, min_overlap, partial(index.search, *block)) for block in index.blocks()]
-    seen: set[tuple[int, int]] = set()
+    seen: set[int] = set()  # a number a pair: tuples would take twice the memory
     pairs: list[Pair] = []
+
+    def number_of(first: int, second: int) -> int:
+        return first * len(fingerprints) + second
+
     for a, b, min_overlap, search in (
         progress(searches, total=len(searches), desc="compare", unit="part") if progress else searches
     ):
-        found = {(one, other) for one, other in search() if (a.numbers[one], b.numbers[other]) not in seen}
+        found = {(one, other) for one, other in search() if number_of(a.numbers[one], b.numbers[other]) not in seen}
         members = sorted(found)
         for at in range(0, len(members), _CHECKED):
             part = members[at : at + _CHECKED]
             numbers = [(a.numbers[one], b.numbers[other]) for one, other in part]
-            seen.update(numbers)
+            seen.update(number_of(*pair) for pair in numbers)
             stacks = a.stack(one for one, _ in part), b.stack(other for _, other in part)
             pairs += _verify(numbers, *stacks, min_overlap)
     return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))

@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,6 +106,16 @@ class TuningReport:
         """The trial of the recipe as it is; None where it was not scored."""
         return next((row for row in self.complete if row.params == self.start), None)
 
+    def expected_loss(self, row: TrialRow) -> float:
+        """The loss of a trial on all folds; of one that ended early what its first folds let expect.
+
+        Folds differ in how hard they are: what counts is the difference to another trial on the same ones.
+        """
+        if row.complete or not row.folds:
+            return row.loss
+        other = self.recipe_itself or self.best
+        return other.loss + row.loss - float(np.mean([fold.loss for fold in other.folds[: len(row.folds)]]))
+
     def nested(self) -> list[FoldScores]:
         """What choosing is worth: for each fold the scores of the trial that is best on the other folds.
 
@@ -167,7 +177,7 @@ def write_tuning(out: Path, report: TuningReport, *, best_file: str, data: str) 
     """
     _write_trials(out / run_files.TRIALS, report)
     plots = {"history": out / HISTORY_PLOT, "settings": out / SETTINGS_PLOT}
-    plot_search(plots["history"], report.trials)
+    plot_search(plots["history"], report)
     plot_settings(plots["settings"], report)
     if report.importance:
         plots["importance"] = out / IMPORTANCE_PLOT
@@ -240,25 +250,25 @@ def _trial_row(row: TrialRow) -> list[str]:
     return [str(row.number + 1), *scores, *(_shown(value) for value in row.params.values())]
 
 
-def plot_search(path: str | Path, trials: Sequence[TrialRow]) -> None:
+def plot_search(path: str | Path, report: TuningReport) -> None:
     """Plot the loss of every trial, and the least one so far.
 
     Parameters
     ----------
     path : str or Path
         PNG to write.
-    trials : sequence of TrialRow
-        By number.
+    report : TuningReport
     """
     figure = new_figure(6.4, 3.8)
     axes = figure.add_subplot()
-    done = [(row.number + 1, row.loss) for row in trials if row.complete]
-    ended = [(row.number + 1, row.loss) for row in trials if not row.complete and np.isfinite(row.loss)]
+    done = [(row.number + 1, row.loss) for row in report.complete]
+    early = [(row.number + 1, report.expected_loss(row)) for row in report.trials if not row.complete]
+    ended = [(number, loss) for number, loss in early if np.isfinite(loss)]
     numbers, losses = np.array(done).T
     axes.step(numbers, np.minimum.accumulate(losses), where="post", color=DEV[0], label="least so far")
     axes.plot(numbers, losses, "o", color=TRAIN[0], label="on all folds")
     if ended:
-        axes.plot(*np.array(ended).T, "x", color="0.55", label="ended early, on its folds")
+        axes.plot(*np.array(ended).T, "x", color="0.55", label="ended early: expected")
     # A trial that went astray must not flatten all others.
     top = np.quantile([loss for _, loss in done + ended], 0.9)
     axes.set_ylim(losses.min() - 0.08 * (top - losses.min() + 1e-3), top + 0.25 * (top - losses.min() + 1e-3))

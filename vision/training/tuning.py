@@ -1,5 +1,6 @@
 """A search for better settings, by Optuna: trials over grouped folds of the train and dev tracks, never of test."""
 
+import contextlib
 import logging
 import math
 import shutil
@@ -49,6 +50,9 @@ STARTUP_TRIALS = 5
 
 #: Seconds between signs of life of a trial; others take it for dead after two without.
 HEARTBEAT = 60
+
+#: Tries to open a database.
+OPENINGS = 3
 
 #: With fewer complete trials the importance of settings is a guess.
 LEAST_FOR_IMPORTANCE = 10
@@ -213,8 +217,8 @@ def tune(
     how = {"spec": spec, "hardware": pick_hardware(config), "groups": picture_groups(pictures, **kept)}
     settings = {name: value for name, value in asdict(config).items() if name not in _ELSEWHERE}
     about = {"config": settings, "search": names, "folds": folds, "pictures": fingerprint({"all": pictures})}
-    out.mkdir(parents=True, exist_ok=True)
-    study = _open_study(out, storage, about, starting_point(config, names))
+    with locked(out, "opening the search", wait=60):  # processes that begin at once would all make the tables
+        study = _open_study(out, storage, about, starting_point(config, names))
     say(f"{len(set(pictures.tracks))} tracks of train and dev in {folds} folds; searching {', '.join(names)}")
     _run_trials(study, trials, config, names, _Folds(pictures, cuts, how, out, progress), say)
     report = _report(study, config, names)
@@ -247,9 +251,7 @@ def _open_study(out: Path, storage: str | None, about: dict[str, Any], start: di
 
     url = storage or sqlalchemy.URL.create("sqlite", database=str(out / "tune.db")).render_as_string()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            database = optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT)
+        database = _open_database(url)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
         study = optuna.create_study(storage=database, pruner=pruner, study_name=out.name, load_if_exists=True)
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ImportError, ValueError) as error:
@@ -268,6 +270,20 @@ def _open_study(out: Path, storage: str | None, about: dict[str, Any], start: di
     if not any(start in (trial.params, trial.system_attrs.get("fixed_params")) for trial in begun):
         study.enqueue_trial(start)
     return study
+
+
+def _open_database(url: str) -> "optuna.storages.RDBStorage":
+    """Open the database; once more where another machine was making its tables at that moment."""
+    import optuna
+    import sqlalchemy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for _ in range(OPENINGS - 1):
+            with contextlib.suppress(sqlalchemy.exc.DBAPIError):
+                return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT)
+            time.sleep(1)
+        return optuna.storages.RDBStorage(url, heartbeat_interval=HEARTBEAT)
 
 
 @dataclass
