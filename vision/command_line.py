@@ -19,6 +19,15 @@ def add_device_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, h
     parser.add_argument("--device", default="auto", help=help)
 
 
+#: Formats of plots, by the ending of their files.
+PLOT_FORMATS = ("png", "svg", "pdf")
+
+
+def add_plots_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, help: str) -> None:
+    """Add ``--plots-as``: one of `PLOT_FORMATS`, or None."""
+    parser.add_argument("--plots-as", choices=PLOT_FORMATS, help=help)
+
+
 def add_expert_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--of``, as `vision.inference.embeddings.pick_expert` takes it."""
     parser.add_argument("--of", metavar="EXPERT", help="whose embeddings: network, musicnn or texture (default: "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from render.cli import command, one_line, print_notes_and_failures, progress
 from render.errors import MelvisionError
-from vision.command_line import add_device_flag
+from vision.command_line import add_device_flag, add_plots_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -31,7 +31,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--simple", action="store_true", help="two panels a track: its spectrogram, and what of it decides"
     )
-    group.add_argument("--plots-as", choices=("png", "svg", "pdf"), default="png", help="(default: %(default)s)")
+    add_plots_flag(group, "format of the plots (default: png)")
     group.add_argument("--bands-only", action="store_true", help="no plots of tracks, only the bands: much faster")
     group = parser.add_argument_group("frequency axis", "of pictures that do not say how they were drawn")
     group.add_argument("--fmax", type=float, metavar="HZ", help="highest frequency (default: unknown)")
@@ -88,11 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Takes long to import: after the checks.
     from vision.attribution.explain import explain_files, why_no_grad_cam, write_bands
 
+    kind = args.plots_as or "png"
     reason = "" if args.bands_only or args.simple else why_no_grad_cam(predictor)
     print_notes_and_failures([f"no Grad-CAM: {reason}"] if reason else [])
     tracks = explain_files(
         predictor, files, None if args.bands_only else args.out, genre=args.genre, settings=axis,
-        with_grad_cam=not (reason or args.simple), simple=args.simple, kind=args.plots_as,
+        with_grad_cam=not (reason or args.simple), simple=args.simple, kind=kind,
     )  # fmt: skip
     explained = []
     for track in progress(tracks, total=len(files), desc="explain", unit="track"):
@@ -104,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         track.explanation = None  # its arrays are large
         explained += [] if track.error else [track]
     if len(explained) > 1:
-        genres = write_bands(args.out, explained, predictor.classes, genre=args.genre, kind=args.plots_as)
-        names = os.path.join(args.out, f"bands.{args.plots_as}")
+        genres = write_bands(args.out, explained, predictor.classes, genre=args.genre, kind=kind)
+        names = os.path.join(args.out, f"bands.{kind}")
         print(f"bands of {len(genres)} genres, {len(explained)} tracks -> {one_line(names)}, bands.csv")
     return 1 if passed.unreadable or len(explained) < len(files) else 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from render.cli import command, print_notes_and_failures, progress
 from render.errors import AudioError, MelvisionError, ParameterError
-from vision.command_line import add_device_flag
+from vision.command_line import add_device_flag, add_plots_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
@@ -38,7 +38,7 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument("--timeline", action="store_true", help="also print which part of each file is which genre")
     group.add_argument("--plots", metavar="FOLDER", help="where --timeline writes a plot and a CSV table of each file "
                        "(default: timelines)")  # fmt: skip
-    group.add_argument("--plots-as", choices=("png", "svg", "pdf"), help="format of --timeline's plots (default: png)")
+    add_plots_flag(group, "format of --timeline's plots (default: png)")
     group = parser.add_argument_group("folders and streams")
     group.add_argument("--watch", metavar="FOLDER", help="predict each file that is in this folder or is put into it, "
                        "once, until Ctrl-C; recorded in --csv (default: predictions.csv in the folder)")  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from render.cli import command
 from render.errors import MelvisionError
+from vision.command_line import add_plots_flag
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -21,7 +22,7 @@ def get_parser() -> argparse.ArgumentParser:
     which = "run folder of vision.train, also of several seeds, or folder of vision.crossval"
     parser.add_argument("run", metavar="RUN", help=which)
     parser.add_argument("--thesis", action="store_true", help="LaTeX tables and a paragraph of methods")
-    parser.add_argument("--plots-as", choices=("png", "svg", "pdf"), help="draw the plots again in this format")
+    add_plots_flag(parser, "draw the plots again in this format")
     parser.add_argument("-o", "--out", metavar="DIR", help="(default: RUN/thesis)")
     return parser
 

@@ -18,9 +18,6 @@ from vision.training.config import NETWORK, TrainConfig
 #: Files in the folder of the results.
 SCORES, GENRES, METHODS, REFERENCES = "scores.tex", "genres.tex", "methods.tex", "references.bib"
 
-#: Plots are written in these formats.
-FORMATS = ("png", "svg", "pdf")
-
 #: What the methods cite, by key.
 SOURCES = {
     "wilson1927": "@article{wilson1927, author={Wilson, Edwin B.}, title={Probable Inference, the Law of Succession, "
@@ -104,7 +101,7 @@ def write_plots(run: str | Path, out: str | Path, kind: str) -> list[Path]:
     out : str or Path
         Folder for them.
     kind : str
-        One of `FORMATS`.
+        One of `vision.command_line.PLOT_FORMATS`.
 
     Returns
     -------
