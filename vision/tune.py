@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,21 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vision.reports.runs import refresh_index
     from vision.reports.tuning import verdict
     from vision.training.data_folder import prepare_data
-    from vision.training.tuning import tune
+    from vision.training.tuning import check_search, tune
 
     keep_freed_memory()
+    search = [name.strip() for name in args.search.split(",") if name.strip()]
+    check_search(config, trials=args.trials, folds=args.folds, fixed=fixed, search=search)  # before data are split
     data = prepare_data(args.data, args.images, progress=show_progress)
     print_notes_and_failures(data.notes, data.problems)
     how = {name: getattr(args, name) for name in ("trials", "folds", "groups", "storage", "out")}
-    search = [name.strip() for name in args.search.split(",") if name.strip()]
     config = replace(config, data=str(data.path))
     result = tune(config, fixed=fixed, search=search, **how, progress=show_progress)
     print(verdict(result.report.summary()))
     print(f"report: {(result.run / run_files.PAGE).resolve()}")
     if line := refresh_index(result.run):
         show_progress(line)
-    print(f"to train with what was found: python -m vision.train --data {data.path} --config "
-          f"{result.run / run_files.BEST}")  # fmt: skip
+    data_folder, best = shlex.quote(str(data.path)), shlex.quote(str(result.run / run_files.BEST))
+    print(f"to train with what was found: python -m vision.train --data {data_folder} --config {best}")
     return 1 if data.problems or result.problems else 0
 
 

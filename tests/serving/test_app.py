@@ -143,6 +143,25 @@ def test_a_stream_tells_the_beginning_of_a_long_song_first(client, monkeypatch):
     assert client.get("/health").json()["waiting"] == 0
 
 
+def test_who_leaves_before_a_stream_begins_holds_no_place():
+    """The lines are never asked for then, so they cannot let go of what the request held."""
+    let_go = []
+
+    async def leave():
+        async with contextlib.AsyncExitStack() as held:
+            held.callback(let_go.append, True)
+            stream = app_module._Stream(app_module._lines(None, Patience(1)), held.pop_all())
+
+        async def gone(*_):
+            raise OSError("the visitor has left")
+
+        with contextlib.suppress(Exception):
+            await stream({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+
+    asyncio.run(leave())
+    assert let_go == [True]
+
+
 def test_a_stream_is_refused_like_any_other_request(client):
     reply = client.post("/api/predict?stream=true", files={"file": ("a.wav", b"x" * (MAX_BYTES + 1))})
     assert reply.status_code == 413 and "MB" in reply.json()["error"]

@@ -328,26 +328,34 @@ def create_app(
             work = functools.partial(loop.run_in_executor, pool, uploads.predict, files, extras, patience)
             if not stream:
                 return await work()
-            later = held.pop_all()
-            return StreamingResponse(_lines(work, later, patience), media_type="application/x-ndjson")
+            return _Stream(_lines(work, patience), held.pop_all())
 
     return app
 
 
-async def _lines(
-    work: Callable[..., asyncio.Future], held: contextlib.AsyncExitStack, patience: Patience
-) -> AsyncIterator[str]:
-    """Yield what becomes known first, then all answers, each as a line of JSON; `held` is closed at the end."""
+class _Stream(StreamingResponse):
+    """Lines of JSON; what is held for the request is let go at the end, also where the visitor left before it began."""
+
+    def __init__(self, lines: AsyncIterator[str], held: contextlib.AsyncExitStack):
+        super().__init__(lines, media_type="application/x-ndjson")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(work: Callable[..., asyncio.Future], patience: Patience) -> AsyncIterator[str]:
+    """Yield what becomes known first, then all answers, each as a line of JSON."""
     loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict | None]()
-    async with held:
-        try:
-            answers = work(lambda answer: loop.call_soon_threadsafe(lines.put_nowait, {"first": answer}))
-            answers.add_done_callback(lambda _: lines.put_nowait(None))
-            while (line := await lines.get()) is not None:
-                yield json.dumps(line) + "\n"
-            yield json.dumps({"answers": await answers}) + "\n"
-        finally:
-            patience.give_up("nobody waited for it any more")
+    try:
+        answers = work(lambda answer: loop.call_soon_threadsafe(lines.put_nowait, {"first": answer}))
+        answers.add_done_callback(lambda _: lines.put_nowait(None))
+        while (line := await lines.get()) is not None:
+            yield json.dumps(line) + "\n"
+        yield json.dumps({"answers": await answers}) + "\n"
+    finally:
+        patience.give_up("nobody waited for it any more")
 
 
 def _answer_refusals_in_json(app: FastAPI) -> None:

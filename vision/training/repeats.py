@@ -180,7 +180,7 @@ def _run_folds(
         for number, (train, held_out) in enumerate(folds):
             # Lines of each epoch would be too many; the bar shows them.
             folder = _fold_folder(out, repeat, number)
-            context = RunContext(folder, how["hardware"].device, progress=progress and _no_lines)
+            context = RunContext(folder, how["hardware"].device, progress=progress and no_lines)
             probabilities = run_fold(config, pictures, (train, held_out), how, context)
             total[held_out] += probabilities
             y, tracks = pictures.y[held_out].numpy(), [pictures.tracks[picture] for picture in held_out]
@@ -195,8 +195,8 @@ def _run_folds(
     return SplitPredictions(every.paths, every.y.numpy(), total[scored] / len(cuts), every.tracks), parts
 
 
-def _no_lines(line: str) -> None:
-    pass
+def no_lines(line: str) -> None:
+    """Stand for `print` where bars are to be shown and lines are not."""
 
 
 def check_folds(config: TrainConfig, folds: int, repeats: int) -> None:

@@ -29,7 +29,7 @@ from vision.splits.tracks import small_genres
 from vision.training.calibration import calibrated_loss
 from vision.training.config import NETWORK, TrainConfig
 from vision.training.loop import RunContext
-from vision.training.repeats import check_folds, run_fold
+from vision.training.repeats import check_folds, no_lines, run_fold
 from vision.training.run import (
     check_genres,
     check_model,
@@ -198,11 +198,7 @@ def tune(
         When Optuna is not installed, a setting is out of range, there are too few tracks, or the study is of other
         pictures or settings.
     """
-    _require_optuna()
-    check_folds(config, folds, repeats=1)
-    if trials < 1:
-        raise ParameterError("trials", trials, "at least 1")
-    names = searched_settings(config, fixed, search)
+    names = check_search(config, trials=trials, folds=folds, fixed=fixed, search=search)
     out, say = Path(out or f"runs/tune-{config.recipe}"), progress or logging.getLogger(__name__).info
     tables = merge_groups([split_groups(config.data), *(read_groups(path) for path in groups)])
     splits = train_splits(config.data)
@@ -232,12 +228,25 @@ def tune(
     return TuneResult(out, best, report, pictures.problems)
 
 
-def _require_optuna() -> None:
+def check_search(
+    config: TrainConfig, *, trials: int, folds: int, fixed: Collection[str] = (), search: Sequence[str] = ()
+) -> list[str]:
+    """Check what can be checked before pictures are split and read; arguments and errors as of `tune`.
+
+    Returns
+    -------
+    names : list of str
+        The settings that are searched.
+    """
     try:
         import optuna
     except ImportError:
         raise MelvisionError('the search needs Optuna: pip install -e ".[tune]"') from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    check_folds(config, folds, repeats=1)
+    if trials < 1:
+        raise ParameterError("trials", trials, "at least 1")
+    return searched_settings(config, fixed, search)
 
 
 def _readable(value: Any) -> Any:
@@ -299,7 +308,7 @@ class _Folds:
     def score(self, config: TrainConfig, trial: int, fold: int) -> FoldScores:
         """Train on all folds but one, and score that one."""
         folder = self.out / f"trial-{trial:04}" / f"fold-{fold + 1}"
-        context = RunContext(folder, self.how["hardware"].device, progress=self.progress and _no_lines)
+        context = RunContext(folder, self.how["hardware"].device, progress=self.progress and no_lines)
         p = run_fold(config, self.pictures, self.cuts[fold], self.how, context)
         held_out = self.cuts[fold][1]
         tracks = [self.pictures.tracks[picture] for picture in held_out]
@@ -307,10 +316,6 @@ class _Folds:
         if not np.isfinite(p).all():
             return FoldScores(math.nan, 0.0, len(y))
         return FoldScores(calibrated_loss(y, p), float((p.argmax(axis=1) == y).mean()), len(y))
-
-
-def _no_lines(line: str) -> None:
-    pass
 
 
 def _run_trials(
@@ -323,12 +328,8 @@ def _run_trials(
 ) -> None:
     """Run trials until the study has as many as it should."""
     import optuna
-    from optuna.trial import TrialState
-
-    running: list[int] = []
 
     def objective(trial: optuna.Trial) -> float:
-        running[:] = [trial.number]
         start, loss = time.monotonic(), math.nan
         scores: list[FoldScores] = []
         chosen = suggest(trial, config, names)
@@ -359,7 +360,6 @@ def _run_trials(
         try:
             study.optimize(objective, n_trials=1)
         except KeyboardInterrupt as stop:
-            study.tell(running[0], state=TrialState.FAIL, skip_if_finished=True)
             stop.args = ("run the same command again to go on",)
             raise
 
