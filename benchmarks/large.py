@@ -1,4 +1,4 @@
-"""How splitting, reading, checking and predicting grow: 100 000 pictures, time apart from hashing, memory a picture.
+"""How each step grows to 100 000 pictures: seconds, and memory a picture.
 
     python -m benchmarks.large FOLDER [--n 100000]
 
@@ -13,10 +13,12 @@ the one before it, two seconds later and with other noise on top. Then measures
   picture, after reading and after a pass over all pixels, and of the peak of all (VmHWM). Linux only;
 - `inspect_folder`, what vision.check does, of a tenth and of all: seconds, those of the search for
   near-duplicates, which of the planted ones it finds, and the peak of memory;
-- `python -m vision.predict` of a tenth and of all with a small network, as a table.
+- `python -m vision.predict` of a tenth and of all with a small network, as a table;
+- `python -m vision.train`, one epoch of the quick recipe: the whole command, of it the epoch, and the peak of memory.
 """
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -220,6 +222,31 @@ def train_small(pictures, folder):
     return run
 
 
+def train(data, out):
+    """Train for one epoch and print what it took, as JSON."""
+    from vision import train
+
+    start = time.perf_counter()
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        code = train.main(["--data", data, "--recipe", "quick", "--epochs", "1", "--out", out])
+    seconds = time.perf_counter() - start
+    with open(Path(out) / "history.csv", newline="") as file:
+        (epoch,) = csv.DictReader(file)
+    scores = json.loads((Path(out) / "metrics.json").read_text())
+    figures = {"code": code, "seconds": seconds, "epoch": float(epoch["seconds"]), "n_test": scores["test"]["n"]}
+    print(json.dumps(figures | memory()))
+
+
+def training(data, folder):
+    """Print what an epoch of training takes."""
+    out = folder / "run-all"
+    shutil.rmtree(out, ignore_errors=True)
+    one = in_process(f"train({str(data)!r}, {str(out)!r})")
+    own, peak = one["RssAnon"], one["VmHWM"]
+    print(f"trained in {one['seconds']:.0f} s, of it {one['epoch']:.0f} the epoch; {one['n_test']} test tracks scored,")
+    print(f"  exit code {one['code']}; memory {own:.0f} MiB of its own at the end, peak of all {peak:.0f}", flush=True)
+
+
 def predict(run, folder, table):
     """Predict a folder into a table and print what it took, as JSON."""
     from vision import predict
@@ -248,7 +275,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where pictures, splits and the file of pixels go")
     parser.add_argument("--n", type=int, default=100_000, help="pictures, from 300 (default: 100000)")
-    parts = ("split", "read", "check", "predict")
+    parts = ("split", "read", "check", "predict", "train")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="(default: all)")
     args = parser.parse_args()
     pictures, data, tenth = (args.folder / f"{name}-{args.n}" for name in ("pictures", "data", "tenth"))
@@ -272,6 +299,10 @@ def main():
         checking([tenth, pictures])
     if "predict" in args.parts:
         predicting([tenth, pictures], train_small(pictures, args.folder), args.folder)
+    if "train" in args.parts:
+        if not data.exists():
+            split(pictures, data)
+        training(data, args.folder)
 
 
 if __name__ == "__main__":

@@ -703,7 +703,9 @@ class Browser:
         return self.driver.find_elements("css selector", selector)
 
     def text(self, selector):
-        return " ".join(element.text for element in self.all(selector))
+        """The text that is seen, read in one go: the page may replace its elements between two calls."""
+        script = "return [...document.querySelectorAll(arguments[0])].filter(one => one.checkVisibility())"
+        return self.driver.execute_script(f"{script}.map(one => one.innerText.trim()).join(' ')", selector)
 
     def wait(self, reached, seconds=30):
         end = time.monotonic() + seconds
