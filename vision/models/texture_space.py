@@ -68,9 +68,11 @@ class TextureSpace(nn.Module):
         self.mean.copy_(statistics.mean(dim=0))
         self.std.copy_(statistics.std(dim=0).clamp_min(1e-6))
         standard = ((statistics - self.mean) / self.std).clamp(-FURTHEST, FURTHEST)
-        # On the CPU and in float64, whatever the device.
+        # On the CPU and in float64, whatever the device. Of few windows their own SVD is many times faster than that of
+        # the covariance of all statistics; of many it is the other way round.
+        solver = "full" if 2 * len(standard) < standard.shape[1] else "covariance_eigh"
         with np.errstate(invalid="ignore"):  # silence alone has no variance to be a fraction of
-            pca = PCA(self.axes.shape[1], svd_solver="covariance_eigh").fit(standard.cpu().numpy().astype(np.float64))
+            pca = PCA(self.axes.shape[1], svd_solver=solver).fit(standard.cpu().numpy().astype(np.float64))
         keep(self.axes, pca.components_.T)
         keep(self.middle, pca.components_ @ pca.mean_)
         self.points.copy_(self.project(statistics))
