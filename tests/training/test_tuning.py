@@ -198,11 +198,11 @@ def test_losses_that_are_not_finite_end_a_trial(data, tmp_path, monkeypatch, cap
 @pytest.mark.slow
 def test_processes_share_a_search(data, tmp_path):
     command = [sys.executable, "-m", "vision.tune", "--data", str(data), "--out", str(tmp_path / "shared")]
-    command += ["--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--trials", "8", *QUICK]
+    command += ["--storage", f"sqlite:///{tmp_path / 'shared.db'}", "--trials", "5", *QUICK]
     running = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [one.communicate(timeout=300)[1] for one in running]
     assert [one.returncode for one in running] == [1, 1, 1], errors
-    assert 8 <= len(trials_of(tmp_path / "shared")) <= 10  # all may begin the last one
+    assert 5 <= len(trials_of(tmp_path / "shared")) <= 7  # all may begin the last one
     assert not list((tmp_path / "shared").glob("trial-*"))
 
 
