@@ -36,6 +36,7 @@ def test_the_mps_fallback_is_set_before_torch_is_imported(command):
     assert done.stdout.strip() == "1", done.stderr
 
 
+@pytest.mark.slow
 def test_one_command_runs_all(tmp_path):
     """``melvision train`` is ``python -m vision.train``, with its exit code."""
     scripts = Path(sys.executable).parent

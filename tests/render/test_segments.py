@@ -69,6 +69,7 @@ def test_a_segment_is_drawn_as_a_clip_cut_by_hand(genres, tmp_path):
         assert about(out / "blues" / f"blues.00000_seg{number:03}.png")["offset"] == number
 
 
+@pytest.mark.slow
 def test_they_are_of_one_track(genres, tmp_path):
     out = tmp_path / "out"
     assert render.main([str(genres), "-o", str(out), "--segment", "1.2", "--augment", "1"]) == 0

@@ -296,6 +296,7 @@ def test_a_killed_run_goes_on_by_two_processes_and_not_by_one(data, tmp_path, to
     assert (whole / "metrics.json").read_text() == (out / "metrics.json").read_text()
 
 
+@pytest.mark.slow
 def test_fewer_dev_pictures_than_processes(data, tmp_path, together):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train").symlink_to(data / "train")
