@@ -9,7 +9,6 @@ import numpy as np
 from render import atomic
 from render.cli import progress
 from render.errors import MelvisionError
-from vision.data.csv_files import read_csv
 from vision.inference.predictor import Prediction, Predictor
 from vision.models import run_files
 
@@ -176,10 +175,9 @@ def train_embeddings(predictor: Predictor, run: str | Path, expert: str | None =
     run, expert = Path(run), pick_expert(predictor, expert)
     run = run.parent if run.is_file() else run
     models = run_files.seed_files(run, run_files.MODEL) if (run / run_files.SEEDS).exists() else [run / run_files.MODEL]
-    split, stored = models[0].parent / run_files.SPLIT, run / TRAIN_EMBEDDINGS
-    if not split.is_file():
-        raise MelvisionError(f"{split}: is not there, so the run does not say what it was trained on")
-    files = [row["file"] for row in read_csv(split) if row["split"] == "train"]
+    todo = "without it the run does not say what it was trained on"
+    files = [row["file"] for row in run_files.read_split(run, todo) if row["split"] == "train"]
+    stored = run / TRAIN_EMBEDDINGS
     model = hashlib.blake2b(b"".join(path.read_bytes() for path in models), digest_size=16).hexdigest()
     if stored.is_file():
         try:

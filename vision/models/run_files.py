@@ -167,6 +167,28 @@ def runs_here() -> str:
     return f"in runs there are {', '.join(found[-5:])}" if len(found) > 1 else f"in runs there is {found[0]}"
 
 
+def read_split(run: str | Path, todo: str = TODO) -> list[SplitRow]:
+    """Read ``split.csv`` of a run folder, or of the first of several seeds: all are trained on the same split.
+
+    Parameters
+    ----------
+    run : str or Path
+        The folder.
+    todo : str
+        As of `read_json`.
+
+    Raises
+    ------
+    MelvisionError
+        When it is missing or damaged, or names no train picture.
+    """
+    path = next(iter(seed_files(run, SPLIT)), Path(run) / SPLIT)
+    rows = read_rows(path, SplitRow, todo)
+    if not any(row["split"] == "train" for row in rows):
+        raise MelvisionError(f"{path}: names no train picture; {todo}")
+    return rows
+
+
 def trained_tracks(run: str | Path, *, pieces: bool = False) -> set[tuple[str, str]]:
     """Return the tracks that a model was trained on.
 
@@ -190,14 +212,10 @@ def trained_tracks(run: str | Path, *, pieces: bool = False) -> set[tuple[str, s
     folder = Path(run) if Path(run).is_dir() else Path(run).parent
     if not Path(run).exists() and not (folder / SPLIT).exists():
         raise MelvisionError(f"{run}: there is no such run; expected a run folder of vision.train")
-    # All seeds are trained on the same split.
-    path = next(iter(seed_files(folder, SPLIT)), folder / SPLIT)
     todo = (
         "so it is unknown what the model was trained on, and it cannot judge the labels of its own training set; use "
         "the predictions of vision.crossval (--predictions)"
     )
-    rows = [row for row in read_rows(path, SplitRow, todo) if row["split"] == "train"]
-    if not rows:
-        raise MelvisionError(f"{path}: names no train picture, {todo}")
+    rows = [row for row in read_split(folder, todo) if row["split"] == "train"]
     keys = ((row["genre"], picture_key(row["genre"], row["file"], pieces=pieces)) for row in rows)
     return {(unicodedata.normalize("NFC", genre), key) for genre, key in keys}

@@ -1,13 +1,14 @@
 """A run as text and tables for a thesis or a paper: LaTeX, made from what the run recorded and nothing else."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from render import atomic
 from render.errors import MelvisionError
-from vision.data.validate import read_json, read_rows
+from vision.data.validate import read_json
 from vision.models import run_files
 from vision.reports import metrics, plots
 from vision.reports.runs import Run, read_run
@@ -191,7 +192,10 @@ def methods_text(run: Run) -> str:
     run : Run
     """
     known = {name: value for name, value in run.settings.items() if name in TrainConfig.__dataclass_fields__}
-    config = TrainConfig.from_dict({name: value for name, value in known.items() if name != "seed"})
+    try:
+        config = TrainConfig.from_dict({name: value for name, value in known.items() if name != "seed"})
+    except ValueError as error:
+        raise MelvisionError(f"{run.name}: its settings are damaged ({error}); {run_files.TODO}") from None
     sentences = [_input_text(config), *_model_text(config), _scoring_text(run, config), _software_text(run)]
     text = " ".join(sentences)
     return f"% Made from the files of {escape(run.name)}. Check each sentence before you use it.\n{text}\n"
@@ -254,8 +258,11 @@ def _scoring_text(run: Run, config: TrainConfig) -> str:
         how = f"In a cross-validation with {len(run.spread['values'])} folds, stratified by genre, with the pieces of "
         how += "a track and equal pictures in one fold, every model was trained for its whole schedule."
         return f"{how} Of all folds together, {result}."
-    counts = _tracks(Path(run.name))
-    learned = f"{counts['train']} tracks of {_n_genres(Path(run.name))} genres were used for training"
+    rows = run_files.read_split(run.name)
+    tracks = {(row["split"], row["genre"], picture_key(row["genre"], row["file"])) for row in rows}
+    counts = Counter(split for split, *_ in tracks)
+    n_genres = len({row["genre"] for row in rows})
+    learned = f"{counts['train']} tracks of {n_genres} genres were used for training"
     learned += f", {counts['dev']} for development" if "dev" in counts else ""
     learned += f" and {counts['test']} for testing" if "test" in counts else ""
     if _scored(run) == "development":
@@ -268,20 +275,6 @@ def _scoring_text(run: Run, config: TrainConfig) -> str:
         spread = f" Over {len(run.spread['values'])} seeds the accuracy was {run.spread['mean']:.3f} $\\pm$ "
         spread += f"{run.spread['std']:.3f}; the mean of the models' probabilities was scored last."
     return f"{learned}. {kept}.{spread} {result[0].upper()}{result[1:]}."
-
-
-def _tracks(run: Path) -> dict[str, int]:
-    """How many tracks there are in each split."""
-    path = next(iter(run_files.seed_files(run, run_files.SPLIT)), run / run_files.SPLIT)
-    tracks: dict[str, set[tuple[str, str]]] = {}
-    for row in read_rows(path, run_files.SplitRow, run_files.TODO):
-        tracks.setdefault(row["split"], set()).add((row["genre"], picture_key(row["genre"], row["file"])))
-    return {split: len(names) for split, names in tracks.items()}
-
-
-def _n_genres(run: Path) -> int:
-    path = next(iter(run_files.seed_files(run, run_files.SPLIT)), run / run_files.SPLIT)
-    return len({row["genre"] for row in read_rows(path, run_files.SplitRow, run_files.TODO)})
 
 
 def _software_text(run: Run) -> str:
