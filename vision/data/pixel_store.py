@@ -1,5 +1,6 @@
 """Decoded pictures of any width: in memory, and beyond a size in a memory-mapped file."""
 
+import io
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,27 +66,24 @@ class PixelStore:
             Put them into a file of this name, however few they are. A pickled store then holds the name only, and
             other processes map the same pixels. The caller deletes the file once every process has mapped it.
         """
-        held: list[torch.Tensor] = []
         widths: list[int] = []
-        total = 0
-        file: BinaryIO | None = None
-        if path:
-            file = open(path, "w+b")  # noqa: SIM115  # lives as long as the map of it
+        # One block of memory that grows, because many small ones leave as much unused between them. A file lives as
+        # long as the map of it.
+        file: BinaryIO = open(path, "w+b") if path else io.BytesIO()  # noqa: SIM115
         for x in pictures:
             widths.append(x.shape[-1])
-            flat = x.contiguous().view(-1)
-            total += len(flat)
-            held.append(flat)
-            if total > IN_MEMORY and file is None:
-                file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the map of it
-            if file:
-                for flat in held:
-                    flat.numpy().tofile(file)
-                held = []
-        if file and total:
-            file.flush()
-            return cls(_map(file, total), widths, channels, height, path)
-        return cls(torch.cat(held) if held else torch.empty(0, dtype=torch.uint8), widths, channels, height)
+            if isinstance(file, io.BytesIO) and file.tell() + x.numel() > IN_MEMORY:
+                held, file = file, tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+                file.write(held.getbuffer())
+                del held
+            file.write(x.contiguous().numpy().data)
+        total = file.tell()
+        if not total:
+            return cls(torch.empty(0, dtype=torch.uint8), widths, channels, height)
+        if isinstance(file, io.BytesIO):
+            return cls(torch.frombuffer(file.getbuffer(), dtype=torch.uint8), widths, channels, height)
+        file.flush()
+        return cls(_map(file, total), widths, channels, height, path)
 
     @classmethod
     def of(cls, x: torch.Tensor) -> "PixelStore":
