@@ -38,7 +38,7 @@ SOFTNESS = 2.0
 SHRINKAGE = 0.3
 
 #: Windows that go through the network at a time: its first layers take 50 MB for each.
-AT_ONCE = 2
+AT_ONCE = 1
 
 #: Embeddings of windows that are remembered, at most; 800 bytes each.
 REMEMBERED = 50_000
