@@ -11,7 +11,7 @@ from vision.data.pixel_store import PixelStore, to_pixels
 from vision.models import svm
 from vision.models.classifier import create_model
 from vision.models.fitted import fit_experts
-from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, out_of_fold, train_windows
+from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, out_of_fold, train_windows, window_statistics
 
 CPU = torch.device("cpu")
 
@@ -138,13 +138,18 @@ def test_nothing_in_it_is_trained():
     assert list(TextureSVM(3, size=32, points=6).parameters()) == []
 
 
+def out_of_fold_of(x, y, groups, **how):
+    statistics = window_statistics(TextureSVM(3, size=32, points=0), x, train_windows(x))
+    return out_of_fold(x, y, groups, statistics, n_classes=3, **how)
+
+
 def test_out_of_fold_probabilities_are_of_svms_that_have_not_seen_the_group():
     """Pictures that are equal within a group, with labels at random: seen, they would be answered right."""
     x, _ = stripes(48)
     doubled = PixelStore.collect([x[number // 2] for number in range(48)], channels=1, height=32)
     y = torch.randint(0, 3, (24,), generator=torch.Generator().manual_seed(1)).repeat_interleave(2)
-    apart = out_of_fold(doubled, y, range(48), n_classes=3)
-    together = out_of_fold(doubled, y, [number // 2 for number in range(48)], n_classes=3)
+    apart = out_of_fold_of(doubled, y, range(48))
+    together = out_of_fold_of(doubled, y, [number // 2 for number in range(48)])
     accuracy = [(p.argmax(dim=1) == y).float().mean() for p in (apart, together)]
     assert accuracy[0] > 0.8 and accuracy[1] < 0.6
     assert torch.allclose(together.sum(dim=1), torch.ones(48), atol=1e-5)
@@ -152,11 +157,11 @@ def test_out_of_fold_probabilities_are_of_svms_that_have_not_seen_the_group():
 
 def test_out_of_fold_probabilities_tell_the_genres_apart():
     x, y = stripes(60)
-    p = out_of_fold(x, y, range(60), n_classes=3, seed=3)
+    p = out_of_fold_of(x, y, range(60), seed=3)
     assert (p.argmax(dim=1) == y).float().mean() > 0.85
-    assert torch.equal(p, out_of_fold(x, y, range(60), n_classes=3, seed=3))
+    assert torch.equal(p, out_of_fold_of(x, y, range(60), seed=3))
 
 
 def test_a_genre_of_one_group_has_none():
     x, y = stripes(12)
-    assert out_of_fold(x, y, [0 if label == 1 else number for number, label in enumerate(y)], n_classes=3) is None
+    assert out_of_fold_of(x, y, [0 if label == 1 else number for number, label in enumerate(y)]) is None

@@ -1,5 +1,7 @@
 """Fit the experts that are not trained by epochs to the windows of the train pictures."""
 
+from typing import Any
+
 import torch
 
 from vision.data.pixel_store import PixelStore
@@ -7,8 +9,17 @@ from vision.models.classifier import GenreClassifier
 from vision.models.svm import train_windows, window_statistics
 
 
+def texture_statistics(model: GenreClassifier, x: PixelStore) -> torch.Tensor:
+    """Texture statistics of the `train_windows` of train pictures, (n, n_statistics), on the model's device."""
+    return window_statistics(model.space, x, train_windows(x))
+
+
 def fit_experts(
-    model: GenreClassifier, x: PixelStore, y: torch.Tensor, class_weight: torch.Tensor | None = None
+    model: GenreClassifier,
+    x: PixelStore,
+    y: torch.Tensor,
+    class_weight: torch.Tensor | None = None,
+    statistics: torch.Tensor | None = None,
 ) -> None:
     """Fit a model's texture SVM and its discriminant on musicnn, and its space where it has no texture SVM.
 
@@ -22,13 +33,16 @@ def fit_experts(
         Labels.
     class_weight : torch.Tensor, shape (n_classes,), optional
         How much each genre counts.
+    statistics : torch.Tensor, optional
+        `texture_statistics`, where they are known.
     """
     windows = train_windows(x)
     owners = torch.tensor([number for number, _ in windows])
+    known: Any = texture_statistics(model, x) if statistics is None and model.space is not None else statistics
     if model.texture is not None:
-        model.texture.fit(window_statistics(model.texture, x, windows), y[owners], class_weight)
+        model.texture.fit(known, y[owners], class_weight)
     elif model.space is not None:
-        model.space.place(window_statistics(model.space, x, windows))
+        model.space.place(known)
     if model.musicnn is not None:
         embeddings = window_statistics(model.musicnn, x, windows).cpu()
         numbers, owners = owners.unique(return_inverse=True)

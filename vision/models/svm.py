@@ -118,7 +118,14 @@ def window_statistics(expert: Any, x: PixelStore, windows: list[tuple[int, int]]
 
 
 def out_of_fold(
-    x: PixelStore, y: torch.Tensor, groups: Sequence[int], *, n_classes: int, folds: int = 5, seed: int = 0
+    x: PixelStore,
+    y: torch.Tensor,
+    groups: Sequence[int],
+    statistics: torch.Tensor,
+    *,
+    n_classes: int,
+    folds: int = 5,
+    seed: int = 0,
 ) -> torch.Tensor | None:
     """Probabilities of each train picture by texture SVMs that were fitted without its group.
 
@@ -130,6 +137,8 @@ def out_of_fold(
         Labels.
     groups : sequence of int, length n
         Pictures of one group are in one fold.
+    statistics : torch.Tensor, shape (n_windows, n_statistics)
+        Texture statistics of the pictures' `train_windows`.
     n_classes : int
         Genres.
     folds, seed : int
@@ -146,10 +155,8 @@ def out_of_fold(
     folds = min(folds, *(len(set(group_of[labels == label])) for label in range(n_classes)))
     if folds < 2:
         return None
-    windows = train_windows(x)
-    owner = np.array([number for number, _ in windows])
-    texture = TextureSVM(n_classes, size=x.height, points=0)
-    statistics = window_statistics(texture, x, windows)
+    owner = np.array([number for number, _ in train_windows(x)])
+    statistics = statistics.cpu()
     probabilities = torch.full((len(labels), n_classes), 1 / n_classes)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for train, held_out in splitter.split(labels, labels, group_of):

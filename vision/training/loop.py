@@ -20,7 +20,7 @@ from vision.inference.device import autocast
 from vision.inference.windows import predict_proba
 from vision.models import checkpoint, run_files
 from vision.models.classifier import GenreClassifier
-from vision.models.fitted import fit_experts
+from vision.models.fitted import fit_experts, texture_statistics
 from vision.models.initial import last_layer, take_weights
 from vision.models.spec import ModelSpec
 from vision.models.svm import out_of_fold
@@ -167,6 +167,7 @@ def learn(
     if model.network_name is None:
         return _learn_without_epochs(spec, train, dev, context, model, class_weight)
     optimizer = _make_optimizer(config, model, len(spec.classes))
+    statistics = texture_statistics(model, train.x) if config.soft_labels or not state else None
     if state:
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
@@ -175,7 +176,7 @@ def learn(
     else:
         if config.init:
             context.say(take_weights(model, spec, config.init))
-        fit_experts(model, train.x, train.y, class_weight)
+        fit_experts(model, train.x, train.y, class_weight, statistics)
     n_steps = len(batches(torch.arange(len(train.y)), config.batch_size, distributed.world))
     optimisation = Optimisation(
         nn.CrossEntropyLoss(class_weight, reduction="sum", label_smoothing=config.label_smoothing),
@@ -185,7 +186,7 @@ def learn(
     )
     augmentations, wrapped = make_augmentations(config), distributed.wrap(model, device)
     scorer = Scorer(train, dev, model, distributed, optimisation.precision) if dev else None
-    targets = _targets(config, train, groups)
+    targets = _targets(config, train, groups, statistics)
     every = max(1, config.epochs // SCORED_EPOCHS)
     watchers = _watchers(config, train, context, targets, augmentations, len(history))
     for epoch in range(len(history) + 1, config.epochs + 1):
@@ -258,7 +259,9 @@ def _learn_without_epochs(
     return [row], model
 
 
-def _targets(config: TrainConfig, train: Pictures, groups: Sequence[int] | None) -> torch.Tensor:
+def _targets(
+    config: TrainConfig, train: Pictures, groups: Sequence[int] | None, statistics: torch.Tensor | None
+) -> torch.Tensor:
     """What the network is to answer for each train picture, (n, n_classes).
 
     With soft labels, a part of it is what texture SVMs say of the picture that have not seen its group. They know from
@@ -267,10 +270,10 @@ def _targets(config: TrainConfig, train: Pictures, groups: Sequence[int] | None)
     """
     n_classes = len(train.classes)
     hard = nn.functional.one_hot(train.y, n_classes).float()
-    if not config.soft_labels:
+    if not config.soft_labels or statistics is None:
         return hard
     own = range(len(train.y)) if groups is None else groups
-    soft = out_of_fold(train.x, train.y, own, n_classes=n_classes, seed=config.seed)
+    soft = out_of_fold(train.x, train.y, own, statistics, n_classes=n_classes, seed=config.seed)
     return hard if soft is None else (1 - config.soft_labels) * hard + config.soft_labels * soft
 
 
