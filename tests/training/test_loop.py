@@ -133,6 +133,16 @@ def test_the_kept_epoch_is_the_best_on_dev_and_scored_with_its_weights(misleadin
     assert scores["dev"]["loss"] < scores["dev_last"]["loss"]
 
 
+@pytest.mark.parametrize(("schedule", "kept"), [("onecycle", 19), ("cosine", 19), ("constant", 2)])
+def test_where_the_rate_falls_dev_chooses_one_of_the_last_epochs(schedule, kept):
+    config = TrainConfig(epochs=20, schedule=schedule)
+    accuracies = [0.5, 0.9, *[0.6] * 14, 0.85, 0.85, 0.8, 0.8]
+    history = [{"epoch": n, "dev_accuracy": a, "dev_loss": n / 20} for n, a in enumerate(accuracies, 1)]
+    assert loop.best(history, config) == kept
+    assert loop.best(history[:5], config) == 2, "stopped before"
+    assert loop.best([{"epoch": 1}, {"epoch": 2}], config) == 2, "no dev"
+
+
 @pytest.mark.slow
 def test_shuffled_labels_are_learned_by_heart_but_say_nothing_of_dev(tmp_path):
     rng = np.random.default_rng(0)

@@ -134,7 +134,7 @@ def text_report(
     """
     lines = [note, ""] if note else []
     if kept:
-        lines.append(f"Kept epoch {kept}, the best on dev. dev_last is the last epoch, which was not selected on dev.")
+        lines.append(f"Kept epoch {kept}, which dev chose. dev_last is the last epoch, which was not selected on dev.")
     lines += [_score_line(name, entry, kept) for name, entry in scores.items() if isinstance(entry, dict)]
     for name, entry in scores.items():
         for expert, figures in entry.get("experts", {}).items() if isinstance(entry, dict) else ():

@@ -43,6 +43,9 @@ SCORED_EPOCHS = 40
 #: Train pictures that the network's curve is measured on, at most.
 TRAIN_SAMPLE = 200
 
+#: Share of a run, at its end, of which dev chooses an epoch, where the learning rate falls.
+LATE = 0.1
+
 #: Fraction of a run in which the rate of ``onecycle`` rises, and the fraction of its peak that it begins with.
 RISE, START = 0.2, 0.04
 
@@ -190,7 +193,7 @@ def learn(
     every = max(1, config.epochs // SCORED_EPOCHS)
     watchers = _watchers(config, train, context, targets, augmentations, len(history))
     for epoch in range(len(history) + 1, config.epochs + 1):
-        if config.patience and dev and history and len(history) - best(history) >= config.patience:
+        if config.patience and dev and history and len(history) - best(history, config) >= config.patience:
             context.say(f"stopped early: no better dev accuracy in {config.patience} epochs")
             break
         start = time.perf_counter()
@@ -207,6 +210,9 @@ def learn(
             row |= scorer.score()
         history.append(row | {"lr": optimisation.lr, "seconds": time.perf_counter() - start})
         if distributed.is_first:
+            if best(history, config) == epoch:
+                spec.about["kept_epoch"] = epoch
+                checkpoint.save(context.out / run_files.MODEL, model, spec)
             _write_epoch(context.out, model, optimizer, history, spec)
         context.say(_epoch_line(history[-1], config.epochs))
         for watch in watchers:
@@ -285,10 +291,6 @@ def _class_weight(train: Pictures) -> torch.Tensor:
 
 
 def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list, spec: ModelSpec) -> None:
-    epoch = history[-1]["epoch"]
-    if best(history) == epoch:
-        spec.about["kept_epoch"] = epoch
-        checkpoint.save(out / run_files.MODEL, model, spec)
     columns = [name for name in HISTORY if name in history[0]]
     # Blank where an epoch was not scored.
     write_csv(out / run_files.HISTORY, columns, ([row.get(name, "") for name in columns] for row in history))
@@ -421,11 +423,17 @@ def lr_factor(schedule: str, done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def best(history: list[dict[str, Any]]) -> int:
-    """The epoch of highest dev accuracy; of several, the one of least dev loss; the last without dev."""
+def best(history: list[dict[str, Any]], config: TrainConfig) -> int:
+    """The epoch that is kept: the one of highest dev accuracy, of several the one of least dev loss.
+
+    Under a schedule that falls, of the last epochs only (`LATE`), once there are any. Before, each step moves the
+    weights far, and an epoch that has luck on dev is no better elsewhere: see docs/recipe.md. Without dev, the last.
+    """
     scored = [row for row in history if "dev_accuracy" in row]
     if not scored:
         return history[-1]["epoch"]
+    if config.schedule != "constant":
+        scored = [row for row in scored if row["epoch"] > (1 - LATE) * config.epochs] or scored
     return max(scored, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))["epoch"]
 
 

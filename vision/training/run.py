@@ -40,7 +40,7 @@ from vision.splits.tracks import missing_genres, number_tracks, small_genres
 from vision.training.calibration import calibrate, learn_thresholds
 from vision.training.config import TrainConfig
 from vision.training.distributed import Distributed
-from vision.training.loop import RunContext, best, learn
+from vision.training.loop import RunContext, learn
 from vision.training.report import RunResult, write_run
 from vision.training.state import read_state, threads_before
 from vision.training.tensorboard import Board, require_tensorboard
@@ -466,7 +466,7 @@ def _finish(
         scores[split]["experts"] = {
             name: {"weight": model.experts[name]} | score(split, p) for name, p in alone.items()
         }
-    scores["kept_epoch"] = best(history)
+    scores["kept_epoch"] = spec.about["kept_epoch"]
     result = RunResult(
         scores,
         history,
@@ -480,7 +480,7 @@ def _finish(
     write_run(out, result)
     if predictor.about["config"]["log"] == "tensorboard":
         board = Board(out)
-        board.picture("confusions", out / run_files.CONFUSION_PLOT, best(history))
+        board.picture("confusions", out / run_files.CONFUSION_PLOT, scores["kept_epoch"])
         board.close()
     atomic.write_json(out / run_files.METRICS, scores)
     for name in (run_files.STATE, run_files.OLDER_STATE):

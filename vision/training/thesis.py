@@ -268,7 +268,7 @@ def _scoring_text(run: Run, config: TrainConfig) -> str:
     if _scored(run) == "development":
         kept = "Scores are those of the last epoch, since there was no test set"
     else:
-        kept = "The epoch with the highest accuracy on the development tracks was kept, and its probabilities were "
+        kept = "The epoch that was kept was chosen by the accuracy on the development tracks; its probabilities were "
         kept += r"calibrated on them with one temperature~\cite{guo2017}; the test tracks were scored once"
     spread = ""
     if run.spread and run.spread["std"] is not None:
