@@ -10,8 +10,8 @@ over tracks: the same tracks are easy for both. A change is taken for its mean o
 
 Everything that is done is kept in --out, so that the same command goes on after an interruption, and more rows, seeds
 or folds cost only themselves. Screen first: --seeds 0 --only 2 --yardsticks valid,artist, with fewer --epochs in the
-rows; then run the finalists in full. A row of the standard recipe is 5 to 7 minutes a training on two cores with bf16,
-so all of it (3 seeds on valid, 5 folds by artist, 5 random) is about 13 trainings: an hour and a half.
+rows; then run the finalists in full. A row of the standard recipe is 7 to 10 minutes a training on two cores with bf16,
+so all of it (3 seeds on valid, 5 folds by artist, 5 random) is about 13 trainings: two hours.
 """
 
 import argparse
