@@ -12,6 +12,7 @@ from vision.models import svm
 from vision.models.classifier import create_model
 from vision.models.fitted import fit_experts
 from vision.models.svm import GAMMA, SOFTNESS, C, TextureSVM, out_of_fold, train_windows, window_statistics
+from vision.models.texture_space import TextureSpace
 
 CPU = torch.device("cpu")
 
@@ -67,6 +68,21 @@ def test_it_is_scikit_learns_svm(axes, class_weight, monkeypatch):
         svc = SVC(C=C, gamma=GAMMA / n).fit(turn.transform(train), labels == label, counts)
         assert np.allclose(values[:, label], svc.decision_function(turn.transform(other)), atol=5e-3)
     assert values.std() > 0.1
+
+
+@pytest.mark.parametrize("n", [100, 900])
+def test_the_axes_are_those_of_the_windows_however_many_there_are(n):
+    """Of few windows and of many they are found in two ways."""
+    space = TextureSpace(size=32, points=n, axes=20)
+    columns = len(space.mean)
+    assert 100 < columns / 2 < 900
+    generator = torch.Generator().manual_seed(0)
+    strengths = torch.logspace(0.5, -0.5, 40)
+    mixed = torch.randn(n, 40, generator=generator) * strengths @ torch.randn(40, columns, generator=generator)
+    space.place(mixed)
+    standard = ((mixed - mixed.mean(dim=0)) / mixed.std(dim=0)).clamp(-5, 5).double().numpy()
+    known = PCA(20, svd_solver="full").fit_transform(standard)
+    assert np.allclose(np.abs(space.points.numpy()), np.abs(known), atol=1e-2)
 
 
 def test_it_recognises_ripples_in_new_pictures():

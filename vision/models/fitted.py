@@ -1,7 +1,5 @@
 """Fit the experts that are not trained by epochs to the windows of the train pictures."""
 
-from typing import Any
-
 import torch
 
 from vision.data.pixel_store import PixelStore
@@ -38,11 +36,12 @@ def fit_experts(
     """
     windows = train_windows(x)
     owners = torch.tensor([number for number, _ in windows])
-    known: Any = texture_statistics(model, x) if statistics is None and model.space is not None else statistics
-    if model.texture is not None:
-        model.texture.fit(known, y[owners], class_weight)
-    elif model.space is not None:
-        model.space.place(known)
+    if model.space is not None:
+        statistics = texture_statistics(model, x) if statistics is None else statistics
+        if model.texture is not None:
+            model.texture.fit(statistics, y[owners], class_weight)
+        else:
+            model.space.place(statistics)
     if model.musicnn is not None:
         embeddings = window_statistics(model.musicnn, x, windows).cpu()
         numbers, owners = owners.unique(return_inverse=True)

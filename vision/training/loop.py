@@ -210,10 +210,7 @@ def learn(
             row |= scorer.score()
         history.append(row | {"lr": optimisation.lr, "seconds": time.perf_counter() - start})
         if distributed.is_first:
-            if best(history, config) == epoch:
-                spec.about["kept_epoch"] = epoch
-                checkpoint.save(context.out / run_files.MODEL, model, spec)
-            _write_epoch(context.out, model, optimizer, history, spec)
+            _write_epoch(context.out, config, model, optimizer, history, spec)
         context.say(_epoch_line(history[-1], config.epochs))
         for watch in watchers:
             watch(history[-1])
@@ -290,7 +287,18 @@ def _class_weight(train: Pictures) -> torch.Tensor:
     return len(train.y) / (n_classes * counts)
 
 
-def _write_epoch(out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list, spec: ModelSpec) -> None:
+def _write_epoch(
+    out: Path,
+    config: TrainConfig,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, Any]],
+    spec: ModelSpec,
+) -> None:
+    epoch = history[-1]["epoch"]
+    if best(history, config) == epoch:
+        spec.about["kept_epoch"] = epoch
+        checkpoint.save(out / run_files.MODEL, model, spec)
     columns = [name for name in HISTORY if name in history[0]]
     # Blank where an epoch was not scored.
     write_csv(out / run_files.HISTORY, columns, ([row.get(name, "") for name in columns] for row in history))
