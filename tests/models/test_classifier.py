@@ -140,6 +140,10 @@ def test_the_answer_is_the_weighted_mean_of_the_experts():
         alone = {name: model.alone(name)(x).softmax(dim=1) for name in experts}
         mean = sum(weight * alone[name] for name, weight in experts.items())
         assert torch.allclose(model(x).softmax(dim=1), mean, atol=1e-5)
+        logits, of_experts, distance = model.answer(x)
+        assert torch.equal(logits, model(x)) and list(of_experts) == list(experts)
+        assert all(torch.allclose(of_experts[name], alone[name], atol=1e-6) for name in experts)
+        assert torch.equal(distance, model.with_distance(x)[1])
     only = create_model(3, **arguments, texture=8, experts={"texture": 1.0}).eval()
     only.texture.load_state_dict(model.texture.state_dict())
     assert only.net is None and torch.allclose(only(x).softmax(dim=1), alone["texture"], atol=1e-6)

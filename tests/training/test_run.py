@@ -16,8 +16,11 @@ from tests.training.runs import QUICK, same_weights
 from vision import split, train
 from vision.inference.predictor import Predictor
 from vision.models import checkpoint
+from vision.training import run
 from vision.training.config import TrainConfig
 from vision.training.run import fit
+
+SMALL = {"model": "cnn2", "experts": "network", "size": 32, "batch_size": 8, "epochs": 2, "device": "cpu"}
 
 
 def test_it_learns_and_leaves_a_run_folder(trained):
@@ -42,6 +45,21 @@ def test_it_learns_and_leaves_a_run_folder(trained):
     page = (folder / "report.html").read_text()
     assert 'src="data:image/png' in page
     assert "http" not in page, "self-contained"
+
+
+def test_a_sample_of_a_large_training_set_is_scored(trained, tmp_path, monkeypatch):
+    """Of 100 000 pictures, scoring all that were trained on would take longer than an epoch."""
+    monkeypatch.setattr(run, "SCORED_TRAIN", 7)
+    result = fit(TrainConfig(data=str(trained / "data"), **SMALL), tmp_path / "run")
+    rows = [row for row in rows_of(tmp_path / "run" / "predictions.csv") if row["split"] == "train"]
+    assert result.scores["train"]["n"] == len(rows) == 6, "every fifth of 30"
+    assert {row["genre"] for row in rows} == set(BANDS)
+    predictor = Predictor(tmp_path / "run")
+    for row in rows:
+        p = predictor.predict(row["file"]).probabilities
+        assert all(float(row[name]) == pytest.approx(p[name], abs=1e-4) for name in BANDS)
+    assert result.scores["test"]["n"] == 3
+    assert "6 of 30 tracks" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_text_report_is_scikit_learns(trained):
@@ -143,9 +161,6 @@ def test_bad_pictures_cost_themselves_only(tmp_path, capsys):
     assert train.main(flags) == 1
     assert "bad.png: cannot be read" in capsys.readouterr().err
     assert (tmp_path / "run" / "metrics.json").exists()
-
-
-SMALL = {"model": "cnn2", "experts": "network", "size": 32, "batch_size": 8, "epochs": 2, "device": "cpu"}
 
 
 def test_the_library_prints_nothing_and_returns_the_run(trained, tmp_path, capfd, no_plots):

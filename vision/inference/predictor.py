@@ -50,10 +50,13 @@ class Answers(NamedTuple):
         Probabilities.
     distance : np.ndarray, shape (n,), or None
         How far each is from the train windows; see `TextureSpace.distance`. None where the models do not know.
+    experts : dict of str to np.ndarray, shape (n, n_classes)
+        Probabilities of each expert alone, not calibrated, by its name; empty of a single expert or an exported file.
     """
 
     p: np.ndarray
     distance: np.ndarray | None
+    experts: dict[str, np.ndarray]
 
 
 class Scorer(Protocol):
@@ -313,23 +316,21 @@ class Predictor:
         # In fp32 whatever the training's precision: the same answer on every machine.
         return np.mean([predict_proba(model, x).numpy() for model in self.models], axis=0)
 
-    def expert_probabilities(self, x: PixelStore) -> dict[str, np.ndarray]:
-        """The mean probabilities of each expert alone, uncalibrated, by its name; none of a single one or a file."""
-        if not self.models or len(self.experts) < 2:
-            return {}
-        alone = {name: [predict_proba(model.alone(name), x).numpy() for model in self.models] for name in self.experts}
-        return {name: np.mean(of_models, axis=0) for name, of_models in alone.items()}
-
     def answers(self, x: PixelStore) -> Answers:
-        """The models' mean probabilities of pictures, and how far they are from what was trained on."""
-        exported = self._exported
-        if not (exported.has_distance if exported else all(model.space is not None for model in self.models)):
-            return Answers(self.probabilities(x), None)
-        if exported:
+        """The models' mean probabilities of pictures, each expert's, and how far they are from what was trained on."""
+        if not len(x):
+            return Answers(np.empty((0, len(self.classes)), np.float32), None, {})
+        if exported := self._exported:
             columns = x.mean_over_windows(lambda windows: exported.predict_windows(x, windows, distances=True)).numpy()
+            has_distance, names = exported.has_distance, []
         else:
-            columns = np.mean([predict_proba(model, x, distances=True).numpy() for model in self.models], axis=0)
-        return Answers(columns[:, :-1], columns[:, -1]) if len(x) else Answers(columns, None)
+            # In fp32, as of `probabilities`.
+            columns = np.mean([predict_proba(model, x, details=True).numpy() for model in self.models], axis=0)
+            has_distance = all(model.space is not None for model in self.models)
+            names = list(self.experts) if len(self.experts) > 1 else []
+        n = len(self.classes)
+        experts = {name: columns[:, n * place : n * (place + 1)] for place, name in enumerate(names, start=1)}
+        return Answers(columns[:, :n], columns[:, -1] if has_distance else None, experts)
 
     def embeddings(self, x: PixelStore, expert: str) -> np.ndarray:
         """What an expert makes of pictures before it decides, (n, d), float32; that of several seeds side by side."""

@@ -21,7 +21,7 @@ def predict_proba(
     numbers: Sequence[int] | None = None,
     *,
     precision: str = "fp32",
-    distances: bool = False,
+    details: bool = False,
 ) -> torch.Tensor:
     """Probabilities of the genres for each picture: the mean over its windows.
 
@@ -35,17 +35,18 @@ def predict_proba(
         Which of them; by default all.
     precision : str
         ``"fp32"`` or ``"bf16"``.
-    distances : bool
-        Add a column with each picture's mean distance from the train windows; see `GenreClassifier.with_distance`.
+    details : bool
+        Add columns: the probabilities of each expert, where there are several, and then, where the model has a
+        `space`, the mean distance from the train windows; see `GenreClassifier.answer`.
 
     Returns
     -------
     probabilities : torch.Tensor, shape (n, n_classes), float32
-        On the CPU; rows sum to 1, but for the distance. Shape (0, 0) where there is nothing to do.
+        On the CPU; rows sum to 1, but for the details. Shape (0, 0) where there is nothing to do.
     """
 
     def predict(windows: list[tuple[int, int]]) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
-        return predict_windows(model, x, windows, precision=precision, distances=distances)
+        return predict_windows(model, x, windows, precision=precision, details=details)
 
     return x.mean_over_windows(predict, numbers)
 
@@ -57,7 +58,7 @@ def predict_windows(
     windows: list[tuple[int, int]],
     *,
     precision: str = "fp32",
-    distances: bool = False,
+    details: bool = False,
 ) -> Iterator[tuple[list[tuple[int, int]], torch.Tensor]]:
     """Probabilities for single windows.
 
@@ -71,7 +72,7 @@ def predict_windows(
         Number of the picture, left edge.
     precision : str
         ``"fp32"`` or ``"bf16"``.
-    distances : bool
+    details : bool
         As of `predict_proba`.
 
     Yields
@@ -79,15 +80,18 @@ def predict_windows(
     part : list of (int, int)
         Some of the windows, in order.
     probabilities : torch.Tensor, shape (len(part), n_classes), float32
-        On the CPU; with a column more for distances.
+        On the CPU; with more columns for details.
     """
     model.eval()
     device = next(itertools.chain(model.parameters(), model.buffers())).device
 
     def predict(pixels: torch.Tensor) -> torch.Tensor:
         with autocast(device, precision):
-            logits, *columns = cast("GenreClassifier", model).with_distance(pixels) if distances else (model(pixels),)
-        return torch.cat([logits.float().softmax(dim=1), *(column.float()[:, None] for column in columns)], dim=1)
+            if not details:
+                return model(pixels).float().softmax(dim=1)
+            logits, experts, distance = cast("GenreClassifier", model).answer(pixels)
+        columns = [] if distance is None else [distance.float()[:, None]]
+        return torch.cat([logits.float().softmax(dim=1), *experts.values(), *columns], dim=1)
 
     yield from compute_windows(predict, x, windows, device)
 

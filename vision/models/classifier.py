@@ -117,25 +117,51 @@ class GenreClassifier(nn.Module):
             In training the network's alone: it learns as if there were no other expert. Otherwise, with several,
             the logarithm of the weighted mean of their probabilities.
         """
-        return self._logits(x, {})
+        if self.training and self.net is not None:
+            return self.net(self.normalize(x))
+        return self._combine(self._expert_logits(x, {}))
 
     def with_distance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits as of `forward`, and how far each picture is from the train windows, (B,); it needs a `space`."""
         assert self.space is not None
         statistics = self.space.statistics(x)
-        return self._logits(x, {TEXTURE: statistics}), self.space.distance(statistics)
+        return self._combine(self._expert_logits(x, {TEXTURE: statistics})), self.space.distance(statistics)
 
-    def _logits(self, x: torch.Tensor, known: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """As `forward`; `known` are statistics of x, by the expert that they are for."""
-        fitted = {} if self.training else self.fitted
+    def answer(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
+        """All that a classifier says of pixels in [0, 1], computed once.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (B, C, H, W)
+
+        Returns
+        -------
+        logits : torch.Tensor, shape (B, n_classes)
+            As of `forward`, outside training.
+        experts : dict of str to torch.Tensor, shape (B, n_classes)
+            Probabilities of each expert alone, not calibrated, by its name; empty where there is one only.
+        distance : torch.Tensor, shape (B,), or None
+            How far each picture is from the train windows; None without a `space`.
+        """
+        statistics = None if self.space is None else self.space.statistics(x)
+        of_experts = self._expert_logits(x, {} if statistics is None else {TEXTURE: statistics})
+        logits = self._combine(of_experts)
+        distance = None if self.space is None or statistics is None else self.space.distance(statistics)
+        if len(of_experts) == 1:
+            return logits, {}, distance
+        return logits, {name: of_experts[name].float().softmax(dim=1) for name in self.experts}, distance
+
+    def _expert_logits(self, x: torch.Tensor, known: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The logits of each expert, by its name; `known` are statistics of x, by the expert that they are for."""
         logits = {}
-        for name, expert in fitted.items():
+        for name, expert in self.fitted.items():
             logits[name] = expert.classify(known[name] if name in known else expert.statistics(x))
         if self.net is not None and self.network_name is not None:
-            network = self.net(self.normalize(x))
-            if self.training:
-                return network
-            logits[self.network_name] = network
+            logits[self.network_name] = self.net(self.normalize(x))
+        return logits
+
+    def _combine(self, logits: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The calibrated logits of the weighted mean of the experts' probabilities."""
         if len(logits) == 1:
             return next(iter(logits.values())) / self.temperature
         weighted = [self.experts[name] * of_expert.float().softmax(dim=1) for name, of_expert in logits.items()]

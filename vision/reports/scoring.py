@@ -113,15 +113,15 @@ def score_run(
     pictures = read_folder(folder, predictor.preprocessor, classes=predictor.classes)
     pieces = pieces or named_pieces(folder.parent)
     tracks = number_tracks(pictures, pieces=pieces)
-    predictions = SplitPredictions(pictures.paths, pictures.y.numpy(), predictor.probabilities(pictures.x), tracks)
+    answers = predictor.answers(pictures.x)
+    predictions = SplitPredictions(pictures.paths, pictures.y.numpy(), answers.p, tracks)
     y, probabilities, first = predictions.by_track()
     trained_on = count_trained_on(run, pictures, first.tolist(), pieces=pieces)
     scores = predictions.score()
-    alone = predictor.expert_probabilities(pictures.x)
-    if alone:
+    if answers.experts:
         scores["experts"] = {
             name: {"weight": predictor.experts[name]} | predictions._replace(probabilities=p).score()
-            for name, p in alone.items()
+            for name, p in answers.experts.items()
         }
     notes = pictures.notes + missing_genres(pictures.classes, {name: y.tolist()})
     if not pieces:

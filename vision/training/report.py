@@ -61,8 +61,8 @@ class RunResult:
         Settings, hardware and versions, as in ``config.json``, and the ``temperature``.
     sets : dict of str to Pictures
         Train, dev and perhaps test.
-    probabilities : dict of str to np.ndarray, shape (n, n_classes)
-        For each split in `sets`, and whatever else ``predictions.csv`` is to hold of dev.
+    predictions : dict of str to SplitPredictions
+        What ``predictions.csv`` is to hold: of each split in `sets`, of a sample of a large train, and more of dev.
     saliency : callable
         A picture and a label to a map of the evidence for that label, shape (height, width), in [0, 1];
         see `vision.attribution.occlusion.saliency`.
@@ -76,7 +76,7 @@ class RunResult:
     history: list[dict[str, Any]]
     about: dict[str, Any]
     sets: dict[str, Pictures]
-    probabilities: dict[str, np.ndarray]
+    predictions: dict[str, SplitPredictions]
     saliency: Callable[[torch.Tensor, int], np.ndarray]
     input: InputSpec = field(default_factory=InputSpec)
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -85,16 +85,6 @@ class RunResult:
     def split(self) -> str:
         """The split that the report is about: test, or dev where there is no test."""
         return "test" if "test" in self.sets else "dev"
-
-    @property
-    def predictions(self) -> dict[str, SplitPredictions]:
-        """The predictions that ``predictions.csv`` holds, by split."""
-        predictions = {}
-        for split, probabilities in self.probabilities.items():
-            pictures = self.sets.get(split, self.sets["dev"])
-            labels = pictures.y.numpy()
-            predictions[split] = SplitPredictions(pictures.paths, labels, probabilities, pictures.tracks)
-        return predictions
 
 
 @dataclass
@@ -346,6 +336,7 @@ def _context(result: RunResult) -> dict[str, Any]:
         "expert_text": _expert_text(config),
         "has_network": config.model in config.expert_weights,
         "kept_epoch": scores["kept_epoch"],
+        "train_sample": _train_sample(result),
         "temperature": about["temperature"],
         "unsure": _describe_unsure(y, probabilities, result.thresholds.unsure_below, split),
         "genre_rows": genre_rows(y, probabilities, classes),
@@ -375,6 +366,12 @@ def _expert_text(config: TrainConfig) -> str:
         config.model: f"{config.model} is the network, trained by epochs",
     }
     return " ".join(f"{about[name]}." for name in config.expert_weights)
+
+
+def _train_sample(result: RunResult) -> str:
+    """Which part of train is scored, where it is not all."""
+    every, scored = len(set(result.sets["train"].tracks)), result.scores["train"]["n"]
+    return f"Of train, {scored} of {every} tracks are scored, evenly taken." if scored < every else ""
 
 
 def _describe_unsure(y: np.ndarray, p: np.ndarray, unsure_below: float, split: str) -> str:
