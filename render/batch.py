@@ -14,7 +14,7 @@ import numpy as np
 
 from render import atomic, audio, feature_picture, figure, png, spectrogram, workers
 from render.augment import change_audio, draw_change
-from render.cli import progress
+from render.cli import plural, progress
 from render.errors import MelvisionError, ParameterError
 from render.formats import AUDIO_ENDINGS
 from render.labels import LabelColumns, read_labels, write_groups
@@ -431,7 +431,7 @@ def _prepare_folders(tracks: Sequence[Track], out: str | Path, groups: Mapping[s
         write_groups(Path(out) / GROUPS, groups)
     except OSError as error:
         raise MelvisionError(f"{out}: cannot be written ({error.strerror}); choose another folder") from None
-    return [f"{Path(out) / GROUPS}: the groups of {len(groups)} tracks, for vision.split --groups"]
+    return [f"{Path(out) / GROUPS}: the groups of {plural(len(groups), 'track')}, for vision.split --groups"]
 
 
 def draw_folder(

@@ -25,6 +25,11 @@ _in_command = ContextVar("in_command", default=False)
 _CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 
 
+def plural(n: int, one: str, many: str = "") -> str:
+    """Return ``"1 picture"``, ``"2 pictures"`` and so on; `many` is said where a letter s at the end will not do."""
+    return f"{n} {one}" if n == 1 else f"{n} {many or one + 's'}"
+
+
 class EscapingStream:
     """A text stream that prints control characters, other than tab and the end of a line, as escapes.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from render import atomic
+from render.cli import plural
 from render.errors import MelvisionError
 from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
 from render.passed_over import PassedOver
@@ -162,8 +163,9 @@ def read_labels(
     if several and not columns.multi:
         path = several[0]
         raise MelvisionError(
-            f"{table}: {len(several)} tracks have several labels, such as {path.relative_to(folder)} "
-            f"({', '.join(labels[path])}); choose --multi-label first or drop. A model tells one label a track"
+            f"{table}: {plural(len(several), 'track has', 'tracks have')} several labels, such as "
+            f"{path.relative_to(folder)} ({', '.join(labels[path])}); "
+            "choose --multi-label first or drop. A model tells one label a track"
         )
     tracks, changed = [], {}
     for path, given in labels.items():
@@ -181,9 +183,11 @@ def read_labels(
     notes += [f"{table}: {unlabelled} rows have no label; skipped"] if unlabelled else []
     if several:
         kept = "the first label is taken" if columns.multi == "first" else "left out"
-        notes.append(f"{table}: {len(several)} tracks have several labels; {kept}")
+        notes.append(f"{table}: {plural(len(several), 'track has', 'tracks have')} several labels; {kept}")
     if len(files) > len(labels):
-        notes.append(f"{folder}: {len(files) - len(labels)} files have no row in {table}; skipped")
+        notes.append(
+            f"{folder}: {plural(len(files) - len(labels), 'file has', 'files have')} no row in {table}; skipped"
+        )
     notes += [f"{table}: the folder of {label!r} is {genre}" for label, genre in sorted(changed.items())]
     groups = {f"{one.genre}/{one.track_id}": group_of[one.path] for one in tracks if one.path in group_of}
     return LabelledTracks(tracks, groups, notes)

@@ -49,7 +49,7 @@ def test_published_lists(images, tmp_path, capsys):
     lists = ["--train-list", str(tmp_path / "train.txt"), "--dev-list", str(tmp_path / "dev.txt")]
     assert main([str(images), "-o", str(tmp_path / "data"), *lists]) == 0
     captured = capsys.readouterr()
-    assert "1 tracks of the dev list have no picture: jazz00077" in captured.err
+    assert "1 track of the dev list has no picture: jazz00077" in captured.err
     assert captured.out.splitlines()[-2].split() == ["all", "18", "9", "0", "3"]
     where = splits_of(tmp_path / "data")
     assert where["jazz/jazz.00005.png"] == "train"

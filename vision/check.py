@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cli import command, print_notes_and_failures, progress
+from render.cli import command, plural, print_notes_and_failures, progress
 from render.errors import MelvisionError, ParameterError
 from vision.command_line import DEVICE_HELP, add_device_flag
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vision.quality.text import report_lines
 
         print("\n".join(report_lines(report)))
-        print(f"\n{len(report.pictures)} pictures, {attention or 'nothing'} to look at")
+        print(f"\n{plural(len(report.pictures), 'picture')}, {attention or 'nothing'} to look at")
     if args.groups:
         write_groups(args.groups, report)
         print(f"groups: {args.groups}", file=sys.stderr)

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from render.cli import command, print_notes_and_failures
+from render.cli import command, plural, print_notes_and_failures
 from vision.command_line import add_device_flag, add_expert_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     done = [prediction for prediction in predictions if not prediction.error]
     write_embeddings(args.out, done, predictor.classes)
     n = 0 if not done or done[0].embedding is None else len(done[0].embedding)
-    print(f"{len(done)} of {len(files)} files, {n} numbers each, of {expert} -> {args.out}")
+    print(f"{len(done)} of {plural(len(files), 'file')}, {n} numbers each, of {expert} -> {args.out}")
     return 1 if passed.unreadable or len(done) < len(files) else 0
 
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from render.cli import command, one_line, print_notes_and_failures, progress
+from render.cli import command, one_line, plural, print_notes_and_failures, progress
 from render.errors import MelvisionError
 from vision.command_line import add_device_flag, add_plots_flag
 
@@ -107,7 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(explained) > 1:
         genres = write_bands(args.out, explained, predictor.classes, genre=args.genre, kind=kind)
         names = os.path.join(args.out, f"bands.{kind}")
-        print(f"bands of {len(genres)} genres, {len(explained)} tracks -> {one_line(names)}, bands.csv")
+        print(
+            f"bands of {plural(len(genres), 'genre')}, {plural(len(explained), 'track')} "
+            f"-> {one_line(names)}, bands.csv"
+        )
     return 1 if passed.unreadable or len(explained) < len(files) else 0
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cli import command
+from render.cli import command, plural
 from render.errors import MelvisionError
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     predictor = Predictor(run, "cpu")
     difference = onnx.save(out, predictor.models, predictor.model_spec)
     n, n_classes = len(predictor.models), len(predictor.classes)
-    print(f"{run}: {n} model{'s' * (n > 1)}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
+    print(f"{run}: {plural(n, 'model')}, {n_classes} genres -> {out}, {out.stat().st_size / 2**20:.1f} MiB")
     print(f"on test input, the probabilities of ONNX Runtime and PyTorch differ by at most {difference:.1g}")
     return 0
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from render.cli import command, print_notes_and_failures
+from render.cli import command, plural, print_notes_and_failures
 from vision.command_line import add_device_flag, add_expert_flag
 
 os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_notes_and_failures(*output.notes_and_failures(prediction))
     done = [prediction for prediction in predictions if not prediction.error]
     write_map(args.out, done, predictor, recordings)
-    print(f"{len(done)} of {len(files)} tracks -> {Path(args.out).resolve()}")
+    print(f"{len(done)} of {plural(len(files), 'track')} -> {Path(args.out).resolve()}")
     return 1 if passed.unreadable or len(done) < len(files) else 0
 
 

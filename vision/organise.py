@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from render.cli import command, print_notes_and_failures
+from render.cli import command, plural, print_notes_and_failures
 from render.errors import MelvisionError, ParameterError
 from vision.command_line import add_device_flag
 
@@ -108,7 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(text_table(["file", "genre", "probability"], rows)))
     unusable = 1 if passed.unreadable or len(done) < len(files) else 0
     if not args.apply:
-        print("\n".join(["", *map(str, steps), "", f"{len(steps)} steps; nothing was changed: add --apply to do them"]))
+        print(
+            "\n".join(
+                ["", *map(str, steps), "", f"{plural(len(steps), 'step')}; nothing was changed: add --apply to do them"]
+            )
+        )
         return unusable
     log = Path(args.log or time.strftime("organise-%Y%m%d-%H%M%S.jsonl"))
     code = _print_done(apply(steps, log), "done")

@@ -60,10 +60,11 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _check(args):
-    if args.run is None:
+    if args.run is None or not _may_be_run(args):
         from vision.models.run_files import runs_here
 
-        raise MelvisionError(f"no run is named: python -m vision.predict RUN FILES; {runs_here()}")
+        problem = "no run is named" if args.run is None else f"{args.run}: is no run"
+        raise MelvisionError(f"{problem}; expected python -m vision.predict RUN FILES; {runs_here()}")
     sources = {"files": args.paths, "--watch": args.watch, "--stdin": args.stdin}
     given = [name for name, value in sources.items() if value]
     if len(given) != 1:
@@ -89,6 +90,18 @@ def _check(args):
         raise ParameterError("similar", args.similar, "from 1 to 1000 tracks")
     if args.rate is not None and not 1000 <= args.rate <= 768000:
         raise ParameterError("rate", args.rate, "1000 to 768000 Hz")
+
+
+def _may_be_run(args):
+    """Whether the first argument may be meant as a run: a song or a folder of songs in its place was meant as such."""
+    from render.formats import AUDIO_ENDINGS, PICTURE_ENDINGS
+    from vision.models import run_files
+
+    first = Path(args.run)
+    if args.paths or args.watch or args.stdin:
+        return first.suffix.lower() not in (*AUDIO_ENDINGS, *PICTURE_ENDINGS) or first.is_dir()
+    is_model = first.suffix in (".pt", ".onnx")
+    return is_model or any((first / name).exists() for name in (run_files.MODEL, run_files.SEEDS))
 
 
 def _predict_files(args):

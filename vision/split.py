@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from render.cli import command, print_notes_and_failures
+from render.cli import command, plural, print_notes_and_failures
 from render.errors import MelvisionError, ParameterError
 from render.labels import add_label_flags, columns_of
 from vision.reports.text_table import split_lines
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_notes_and_failures(result.notes + result.missing(), result.problems)
     for line in split_lines(result):
         print(line)
-    print(f"{len(result.rows)} pictures ({len(result.new)} new) -> {args.out}")
+    print(f"{plural(len(result.rows), 'picture')} ({len(result.new)} new) -> {args.out}")
     return 1 if result.problems else 0
 
 

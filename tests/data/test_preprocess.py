@@ -85,13 +85,17 @@ def read(request, tmp_path_factory):
 @pytest.fixture
 def seen(monkeypatch):
     """The pictures that any predictor gives to its network, in order."""
-    given, probabilities = [], Predictor.probabilities
+    given = []
 
-    def watch(self, x):
-        given.extend(x[number].clone() for number in range(len(x)))
-        return probabilities(self, x)
+    def watched(compute):
+        def watch(self, x):
+            given.extend(x[number].clone() for number in range(len(x)))
+            return compute(self, x)
 
-    monkeypatch.setattr(Predictor, "probabilities", watch)
+        return watch
+
+    for name in ("probabilities", "answers"):
+        monkeypatch.setattr(Predictor, name, watched(getattr(Predictor, name)))
     return given
 
 

@@ -58,7 +58,7 @@ def test_what_is_left_out_is_said(audio, tmp_path):
 
 def test_several_labels_are_refused_or_decided(audio, tmp_path):
     table = write(tmp_path, "file,label\n2,Rock\n10,Jazz\n2,Pop\n2,Rock\n")
-    with pytest.raises(MelvisionError, match=r"1 tracks have several labels, such as 000.000002.wav \(Rock, Pop\)"):
+    with pytest.raises(MelvisionError, match=r"1 track has several labels, such as 000.000002.wav \(Rock, Pop\)"):
         read_labels(table, audio)
     assert genres(read_labels(table, audio, LabelColumns(multi="first"))) == {
         "000002.wav": "Rock",

@@ -173,7 +173,7 @@ def test_a_changed_source_is_linked_again_and_a_deleted_one_is_kept(images, tmp_
     after = splits_of(data)
     assert os.path.samefile(images / changed, data / where[changed] / changed)
     assert deleted in after
-    assert any("1 pictures are no longer in" in note for note in notes)
+    assert any("1 picture is no longer in" in note for note in notes)
     assert renamed not in after
     assert after[renamed.replace(".png", " new.png")] == where[renamed]
 

@@ -114,7 +114,7 @@ def test_torchrun(data, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "17 train, 5 dev, 3 test pictures of 3 genres; cpu, fp32, 1 threads, 2 processes"
+    assert lines[0] == "17 train, 5 dev, 3 test pictures of 3 genres; cpu, fp32, 1 thread, 2 processes"
     assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/2", "2/2"]
     assert len([line for line in lines if line.startswith("report: ")]) == 1
     assert lines[-1].startswith("test accuracy: ")

@@ -11,7 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from torchvision.datasets import ImageFolder
 
-from render.cli import progress
+from render.cli import plural, progress
 from render.errors import MelvisionError
 from render.formats import PICTURE_ENDINGS
 from render.levels import wrong_level
@@ -245,7 +245,12 @@ def read_folder(
         shown = "taken as colours" if x.channels == 3 else "taken by their brightness"
         notes.append(f"{root}: {unknown_colours} of {len(kept)} pictures are in colours of no known colormap: {shown}")
     if unknown_sizes:
-        notes.append(f"{root}: {unknown_sizes} pictures of a size not met before were cut by their own edges")
+        cut = plural(
+            unknown_sizes,
+            "picture of a size not met before was cut by its own edges",
+            "pictures of a size not met before were cut by their own edges",
+        )
+        notes.append(f"{root}: {cut}")
     if changed:
         notes.append(
             f"{root}: {len(changed)} of {len(kept)} pictures were drawn by melvision and changed since ({changed[0]}): "

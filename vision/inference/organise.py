@@ -204,19 +204,26 @@ def _do(step: Step, log: TextIO) -> None:
         return
     if step.action == "playlist":
         path = Path(step.file)
-        _write_log(log, step, before=path.read_text("utf-8", "surrogateescape") if path.is_file() else None)
+        text = path.read_text("utf-8", "surrogateescape") if path.is_file() else None
+        _write_log(log, step, before=text, made=_missing_folders(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(path, step.text)
         return
     source, target = Path(step.file), Path(step.target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
         if step.action != "move" or not _same(source, target):
             raise MelvisionError(f"{target}: is there already; nothing is overwritten")
     else:
-        _write_log(log, step)
+        _write_log(log, step, made=_missing_folders(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
         _put(source, target, by_link=step.action != "copy")
     if step.action == "move":
         source.unlink()
+
+
+def _missing_folders(path: Path) -> list[str]:
+    """The folders above a file that are not there yet, the innermost first."""
+    return [str(folder) for folder in path.parents if not os.path.lexists(folder)]
 
 
 def _put(source: Path, target: Path, by_link: bool) -> None:
@@ -272,8 +279,9 @@ def undo(log: str | Path) -> Iterator[tuple[Step, str]]:
         try:
             entry = json.loads(line)
             step = Step(**{name: str(entry[name]) for name in ("action", "file", "target", "genre")})
-            if step.action not in (*WAYS, "tag", "playlist"):
+            if step.action not in (*WAYS, "tag", "playlist") or not isinstance(entry.get("made", []), list):
                 raise ValueError(step.action)
+            entry["made"] = [str(folder) for folder in entry.get("made", [])]
             entries.append((step, entry))
         except (ValueError, KeyError, TypeError):
             if number == len(lines):  # a kill while it was written: its step was not done
@@ -302,8 +310,9 @@ def _take_back(step: Step, entry: dict[str, Any]) -> None:
         elif not _same(file, target):
             raise MelvisionError(f"{target}: is not the same as {file} any more; left as it is")
         target.unlink()
+    for folder in entry["made"]:
         with suppress(OSError):  # holds other files
-            target.parent.rmdir()
+            os.rmdir(folder)
 
 
 def _open_tags(path: str | Path) -> Any:

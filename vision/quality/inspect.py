@@ -11,6 +11,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from render import atomic
+from render.cli import plural
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
 from vision.data.dataset import SpectrogramFolder
@@ -133,11 +134,6 @@ class FolderReport:
             "label_issues": issues,
             "pictures": infos,
         }
-
-
-def plural(n: int, noun: str) -> str:
-    """Return ``"1 picture"``, ``"2 pictures"`` and so on."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _balance(genres: Sequence[str], pictures: Sequence[PictureInfo]) -> Iterator[Finding]:

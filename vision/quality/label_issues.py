@@ -9,11 +9,12 @@ from unicodedata import normalize
 
 import numpy as np
 
+from render.cli import plural
 from render.errors import MelvisionError
 from vision.data.csv_files import open_csv
 from vision.inference.predictor import Predictor
 from vision.models.run_files import trained_tracks
-from vision.quality.inspect import Finding, FolderReport, plural
+from vision.quality.inspect import Finding, FolderReport
 from vision.reports.tables import genre_columns
 
 _EXPECTED = "expected the predictions.csv that vision.crossval writes: split,file,genre and so on, and a column a genre"

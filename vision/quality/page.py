@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from render import png
-from render.cli import one_line
+from render.cli import one_line, plural
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
 from vision.quality.inspect import WORST, Finding, FolderReport, in_order
@@ -240,7 +240,7 @@ def write(path: str | Path, report: FolderReport, audio: str | Path | None = Non
     findings = [(_line(finding), finding.kind == WORST) for finding in in_order(report.findings)]
     attention = [finding for finding in report.findings if finding.attention]
     unusable = [one_line(f"{info.file}: {info.problem}") for info in report.pictures if info.problem]
-    headline = f"{len(report.pictures)} pictures, {len(report.genres)} genres. "
+    headline = f"{plural(len(report.pictures), 'picture')}, {plural(len(report.genres), 'genre')}. "
     headline += f"{len(attention)} to look at before training." if attention else "Nothing needs attention."
     context = {
         "title": f"Health of {one_line(Path(report.root).resolve().name)}",

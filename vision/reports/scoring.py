@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from render.cli import plural
 from render.errors import MelvisionError
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.inference.predictor import Predictor
@@ -129,7 +130,7 @@ def score_run(
         notes += possible_pieces(folder, [(pictures.classes[label], path) for label, path in named])
     notes += _notes_on_training(run, trained_on, len(y))
     if len(y) < metrics.FEW_TRACKS:
-        notes.append(f"{folder}: {len(y)} tracks are too few to tell how good the model is")
+        notes.append(f"{folder}: {plural(len(y), 'track is', 'tracks are')} too few to tell how good the model is")
     return RunScores(
         split=name,
         folder=folder,

@@ -310,6 +310,8 @@ def plot_settings(path: str | Path, report: TuningReport) -> None:
         PNG to write.
     report : TuningReport
     """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     names = sorted(report.ranges, key=lambda name: -report.importance.get(name, 0))
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -317,6 +319,8 @@ def plot_settings(path: str | Path, report: TuningReport) -> None:
     losses = [row.loss for row in report.complete]
     top = float(np.quantile(losses, 0.9))
     least = min(losses)
+    reach = top - least + 1e-3
+    limit = top + 0.2 * reach
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
         values = report.ranges[name]
@@ -324,10 +328,15 @@ def plot_settings(path: str | Path, report: TuningReport) -> None:
             if name in row.params:
                 first = row is report.recipe_itself
                 look: dict[str, Any] = {"color": DEV[0] if first else TRAIN[0], "marker": "s" if first else "o"}
-                axes.plot([row.params[name]], [row.loss], markersize=5, alpha=0.8, linestyle="", **look)
+                if row.loss > limit:
+                    look["marker"] = "^"
+                axes.plot([row.params[name]], [min(row.loss, limit)], markersize=5, alpha=0.8, linestyle="", **look)
         if isinstance(values[0], float) and values[0] > 0 and values[1] / values[0] > 10:
             axes.set_xscale("log")
-        axes.set_ylim(least - 0.1 * (top - least + 1e-3), top + 0.3 * (top - least + 1e-3))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=4))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(least - 0.1 * reach, top + 0.3 * reach)
         axes.set_title(SHOWN.get(name, name), fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from render.cli import plural
 from render.errors import MelvisionError
 from vision.data.validate import one_of
 from vision.splits.groups import Value, connected_components, genre_forms, look_up
@@ -251,11 +252,17 @@ def compare_names(rows: Sequence[Row], lists: Mapping[str, Mapping[str, bool]], 
                 f"{example}"
             )
         if missing:
-            notes.append(f"{len(missing)} tracks of the {split} list have no picture: {', '.join(missing[:5])}")
+            lacking = plural(
+                len(missing), f"track of the {split} list has no picture", f"tracks of the {split} list have no picture"
+            )
+            notes.append(f"{lacking}: {', '.join(missing[:5])}")
     listed = Counter(key for keys in lists.values() for key in keys)
     repeated = sorted(key for key, times in listed.items() if times > 1)
     if repeated:
-        notes.append(f"{len(repeated)} tracks are on two lists, such as {repeated[0]}; test takes precedence, then dev")
+        notes.append(
+            f"{plural(len(repeated), 'track is', 'tracks are')} on two lists, such as {repeated[0]}; "
+            "test takes precedence, then dev"
+        )
     without_picture = len(set(groups) - names)
     if without_picture:
         notes.append(f"{without_picture} of the {len(groups)} tracks in the groups file have no picture")

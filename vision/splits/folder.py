@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from render import atomic
+from render.cli import plural
 from render.errors import MelvisionError, ParameterError
 from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
@@ -438,7 +439,7 @@ def _clear_removed(images, data, rows, removed):
     if kept:
         examples = ", ".join(row.file for row in kept[:3])
         notes.append(
-            f"{len(kept)} pictures are no longer in {images} but still used from {data}: {examples}; "
-            "delete them there too to drop them"
+            f"{plural(len(kept), 'picture is', 'pictures are')} no longer in {images} but still used from {data}: "
+            f"{examples}; delete them there too to drop them"
         )
     return notes

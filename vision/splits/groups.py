@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from render.cli import plural
 from render.errors import MelvisionError
 from vision.splits.keys import subfolders, track_key
 
@@ -203,7 +204,8 @@ def artist_folders(root: object, tracks: Iterable[tuple[str, str]]) -> list[str]
         return []
     genre, folder = min(inside)
     return [
-        f"{root}: {len(inside)} pictures lie in {len(set(inside))} folders inside the genres, such as "
+        f"{root}: {plural(len(inside), 'picture lies', 'pictures lie')} in "
+        f"{plural(len(set(inside)), 'folder')} inside the genres, such as "
         f"{genre}/{folder}; where these are artists, --groups-from-folders of vision.split keeps each in one split"
     ]
 
@@ -225,7 +227,10 @@ def two_genres(root: object, pictures: Iterable[tuple[str, str, str]]) -> list[s
     if not both:
         return []
     examples = ", ".join(" = ".join(files) for files in both[:3])
-    return [f"{root}: {len(both)} pictures are in two genres; both labels are kept, on one side: {examples}"]
+    return [
+        f"{root}: {plural(len(both), 'picture is', 'pictures are')} in two genres; both labels are kept, "
+        f"on one side: {examples}"
+    ]
 
 
 def merge_groups(tables: Iterable[Mapping[str, str]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from render.cli import plural
 from render.errors import MelvisionError
 from vision.data.dataset import SpectrogramFolder
 from vision.data.genres import similar_genres
@@ -86,8 +87,9 @@ def prepare_data(
 def _update(path: Path, images: str | Path | None, pieces: bool, say: Callable[[str], None]) -> DataFolder:
     """Bring a folder that `split_folder` made up to date."""
     source = path / read_settings(path)["images"]
+    if (plain := Path(os.path.normpath(source))).resolve() == source.resolve():  # no ".." behind a link
+        source = plain
     if images and Path(images).resolve() != source.resolve():
-        source = Path(os.path.normpath(source))
         raise MelvisionError(f"{path}: was made of {source}, not of {images}; name a new folder with --data")
     try:
         SpectrogramFolder(source)
@@ -97,7 +99,7 @@ def _update(path: Path, images: str | Path | None, pieces: bool, say: Callable[[
     joined = [row for row in result.new if not row.left_out]
     if joined:
         counts = ", ".join(f"{sum(row.split == split for row in joined)} {split}" for split in SPLITS)
-        say(f"{len(joined)} pictures added to {source} since the last split joined: {counts}")
+        say(f"{plural(len(joined), 'picture')} added to {source} since the last split joined: {counts}")
     return DataFolder(path, result.problems, _notes(result, source))
 
 
@@ -118,8 +120,7 @@ def _check(path: Path, images: str | Path | None, pieces: bool) -> DataFolder:
     leaks, problems = find_leaks(path, pieces=pieces, notes=others)
     notes = leaks[:LISTED] + [note for note in others if " --" in note]  # training repeats the others
     if leaks:
-        warning = (
-            f"{path} was split by hand and LEAKS: {len(leaks)} pictures or tracks are on two sides, so scores will"
-        )
+        twice = plural(len(leaks), "picture or track is", "pictures or tracks are")
+        warning = f"{path} was split by hand and LEAKS: {twice} on two sides, so scores will"
         notes.insert(0, f"{warning} be too good. Split again with python -m vision.split")
     return DataFolder(path, problems, notes)

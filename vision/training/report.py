@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from render import atomic, png
+from render.cli import plural
 from render.settings import Settings
 from vision.attribution.plots import COVER, COVERED
 from vision.data.dataset import Pictures
@@ -351,7 +352,7 @@ def _context(result: RunResult) -> dict[str, Any]:
         "split_description": _describe_split(config.data),
         "leak_notes": _leak_notes(result.sets, pieces=named_pieces(config.data)),
         "command": command_of(config),
-        "hardware": f"On {about['device']}, {about['precision']}, {about['threads']} threads.",
+        "hardware": f"On {about['device']} in {about['precision']}; CPU threads: {about['threads']}.",
         "settings": json.dumps(about["config"], indent=1),
         "versions": json.dumps(about["versions"], indent=1),
     }
@@ -382,7 +383,8 @@ def _describe_unsure(y: np.ndarray, p: np.ndarray, unsure_below: float, split: s
     text = (
         f"Answers below {unsure_below:.2f} are called unsure: on dev, such answers were wrong more often than right. "
     )
-    text += f"Of the {len(y)} {split} tracks {unsure.sum()} are unsure; of these {right[unsure].mean():.0%} are right"
+    text += f"Of the {len(y)} {split} tracks {plural(int(unsure.sum()), 'is', 'are')} unsure; "
+    text += f"of these {right[unsure].mean():.0%} are right"
     return text + (f", of the others {right[~unsure].mean():.0%}." if not unsure.all() else ".")
 
 
@@ -502,5 +504,7 @@ def _leak_notes(sets: dict[str, Pictures], *, pieces: bool) -> list[str]:
         notes.append("Leak check: no track name and no picture, as the model gets it, is in two splits.")
     if leaked["equal_within"]:
         pairs = [f"{Path(a).name} = {Path(b).name}" for a, b in leaked["equal_within"][:NAMED_LEAKS]]
-        notes.append(f"{len(leaked['equal_within'])} pairs of equal pictures within a split: {', '.join(pairs)}.")
+        notes.append(
+            f"{plural(len(leaked['equal_within']), 'pair')} of equal pictures within a split: {', '.join(pairs)}."
+        )
     return notes

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from render import atomic
-from render.cli import note_and_failure_lines
+from render.cli import note_and_failure_lines, plural
 from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.dataset import Pictures, list_pictures, read_folder
@@ -399,7 +399,7 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     for line in note_and_failure_lines(notes, problems):
         context.say(line)
     counts = _counts(sets)
-    where = f"{hardware.device}, {hardware.precision}, {hardware.threads} threads"
+    where = f"{hardware.device}, {hardware.precision}, {plural(hardware.threads, 'thread')}"
     where += f", {distributed.world} processes" if distributed.world > 1 else ""
     context.say(f"{counts} of {len(sets['train'].classes)} genres; {where}")
     about = describe_run(config, hardware, sets, distributed.world) | {"versions": versions()}
