@@ -274,3 +274,15 @@ def test_without_a_run_those_that_there_are_get_named(tmp_path, monkeypatch, cap
         os.utime(tmp_path / "runs" / name, (number, number))
     assert predict.main([]) == 2
     assert "in runs there are runs/quick-002, runs/quick-001" in capsys.readouterr().err
+
+
+def test_a_song_in_the_place_of_the_run(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "run", "runs/mine")
+    (tmp_path / "songs").mkdir()
+    for arguments in (["song.mp3"], ["song.mp3", "other.wav"], ["songs"]):
+        assert predict.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert f"{arguments[0]}: is no run" in error and "runs/mine" in error and error.count("\n") == 1
+    assert predict.main(["runs/mine"]) == 2
+    assert "nothing to predict" in capsys.readouterr().err
