@@ -2,16 +2,47 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from render import png
-from vision.data.colormaps import WHITE, as_rgb
+from vision.data.axes import find_axes
+from vision.data.colormaps import WHITE, as_rgb, is_outside_colormap
+
+#: Formats whose compression changes colours, and ripples around edges. (Lossless WebP is taken for lossy.)
+LOSSY = ("JPEG", "WEBP", "MPO")
+
+#: Share of the pixels of an edge that may be of labels.
+CUT_LABELS = 0.2
+
+#: left, top, right, bottom, as `PIL.Image.Image.crop` takes them.
+Box = tuple[int, int, int, int]
 
 
-def own_box(image: Image.Image) -> tuple[tuple | None, tuple[int, int, int, int]]:
-    """Find the margin of one picture by its own pixels: a frame of one colour all around.
+class Margin(NamedTuple):
+    """The margin of one picture, by its own pixels.
+
+    Attributes
+    ----------
+    colour : tuple of 3 int, or None
+        RGB of a frame of one colour all around; None where the outermost pixels are not of one colour.
+    box : tuple of 4 int
+        What lies inside the frame, and inside the axes where a figure has labels. It can only be too small: silence
+        drawn in the frame's colour looks like more frame.
+    certain : bool
+        Whether silence cannot look like more frame, or hardly: lines were drawn around the axes, or the frame is of a
+        colour, other than white, that the spectrogram's colormap does not have, or that labels stand on.
+    """
+
+    colour: tuple | None
+    box: Box
+    certain: bool = False
+
+
+def own_box(image: Image.Image) -> Margin:
+    """Find the margin of one picture by its own pixels: a frame of one colour all around, and what labels axes.
 
     Parameters
     ----------
@@ -20,32 +51,38 @@ def own_box(image: Image.Image) -> tuple[tuple | None, tuple[int, int, int, int]
 
     Returns
     -------
-    colour : tuple of 3 int, or None
-        RGB of the frame; None where the outermost pixels are not of one colour.
-    box : tuple of 4 int
-        (left, top, right, bottom) of what lies inside the frame, as `PIL.Image.Image.crop` takes it.
-        It can only be too small: silence drawn in the frame's colour looks like more frame.
+    margin : Margin
     """
     width, height = image.size
-    # Lossy formats ripple around edges.
-    tolerance = 40 if image.format in ("JPEG", "WEBP") else 2
+    lossy = image.format in LOSSY
+    tolerance = 40 if lossy else 2
     uncut = (0, 0, width, height)
     corner = as_rgb(image.crop((0, 0, 1, 1)))[0, 0]
 
     def differs(part: np.ndarray) -> np.ndarray:
         return (np.abs(part.astype(np.int16) - corner) > tolerance).any(axis=-1)
 
-    # The other pixels are compared only if these have one colour.
+    # The other pixels are compared only if these have one colour, apart from labels that a figure has no room for.
     edges = [(0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height)]
-    if any(differs(as_rgb(image.crop(edge))).any() for edge in edges):
-        return None, uncut
+    others = max(differs(as_rgb(image.crop(edge))).mean() for edge in edges)
+    if others > CUT_LABELS:
+        return Margin(None, uncut)
     pixels = as_rgb(image)
     inside = differs(pixels)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) == 0:
-        return None, uncut
+        return Margin(None, uncut)
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    return tuple(int(value) for value in pixels[0, 0]), box
+    colour = tuple(int(value) for value in pixels[0, 0])
+    axes = find_axes(pixels, inside, box, tolerance)
+    if axes:
+        box, has_lines = axes
+        return Margin(colour, box, has_lines or colour != WHITE)
+    if others:
+        return Margin(None, uncut)
+    left, top, right, bottom = box
+    inner = pixels[top:bottom, left:right]
+    return Margin(colour, box, colour != WHITE and is_outside_colormap(colour, inner, lossy=lossy))
 
 
 class RemoveBorder:
@@ -84,9 +121,10 @@ class RemoveBorder:
         remove_border : RemoveBorder
             Knows, for each size and frame colour, the edges that pictures share.
         """
-        ours = (None, None)  # pictures that `render` drew have no margin
+        # Pictures that `render` drew have no margin.
         return cls.from_margins(
-            (image.size, *(own_box(image) if png.read_about(image) is None else ours)) for image in images
+            (image.size, *(own_box(image) if png.read_about(image) is None else Margin(None, (0, 0, *image.size))))
+            for image in images
         )
 
     @classmethod
@@ -95,25 +133,26 @@ class RemoveBorder:
 
         Parameters
         ----------
-        margins : iterable of (size, colour, box)
-            Width and height of the whole picture, and the two values of `own_box`.
+        margins : iterable of (size, colour, box, certain)
+            Width and height of the whole picture, and the values of `own_box`.
         """
         boxes_of: dict[tuple, list] = defaultdict(list)
         total: Counter = Counter()
-        for size, colour, box in margins:
+        for size, colour, box, certain in margins:
             total[size] += 1
             if colour is not None:
-                boxes_of[size, colour].append(box)
+                boxes_of[size, colour, certain].append(box)
         frames = []
-        for (size, colour), boxes in sorted(boxes_of.items()):
+        for (size, colour, certain), boxes in sorted(boxes_of.items()):
             # None of the common colormaps holds white. Another colour may be part of the spectrogram, such as the
             # black of a quiet track's first and last frames: it is a margin only if most pictures have it.
-            if colour != WHITE and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
+            may_be_music = colour != WHITE and not certain
+            if may_be_music and (len(boxes) < 3 or len(boxes) * 2 <= total[size]):
                 continue
             by_height: dict[tuple, list] = defaultdict(list)
             for box in boxes:
                 by_height[box[1], box[3]].append(box)
-            if colour != WHITE:  # dark rows of the music look like more margin: take the outermost edges
+            if may_be_music:  # dark rows of the music look like more margin: take the outermost edges
                 tops, bottoms = zip(*by_height, strict=True)
                 by_height = {(min(tops), max(bottoms)): boxes}
             for (top, bottom), same in by_height.items():
@@ -131,7 +170,7 @@ class RemoveBorder:
         """Whether margins were learned for pictures of this (width, height)."""
         return any(tuple(frame["size"]) == tuple(size) for frame in self.frames)
 
-    def box(self, image: Image.Image) -> tuple[tuple[int, int, int, int], bool]:
+    def box(self, image: Image.Image) -> tuple[Box, bool]:
         """The content of a picture.
 
         Parameters
@@ -144,7 +183,7 @@ class RemoveBorder:
         box : tuple of 4 int
             (left, top, right, bottom); the whole picture where there is no margin.
         known : bool
-            False where no margin was learned for its size, so that it was cut by its own edges.
+            False where no margin was learned for its size and its own edges, by which it was cut, are not certain.
         """
         if png.read_about(image) is not None:
             return (0, 0, *image.size), True
@@ -169,11 +208,13 @@ class RemoveBorder:
         (left, top, right, bottom), _ = self._box((size[0], size[1]), *margin)
         return right - left, bottom - top
 
-    def _box(self, size: tuple[int, int], colour: tuple | None, own: tuple) -> tuple[tuple[int, int, int, int], bool]:
-        """As `box`, from the two values of `own_box`."""
+    def _box(self, size: tuple[int, int], colour: tuple | None, own: Box, certain: bool) -> tuple[Box, bool]:
+        """As `box`, from the values of `own_box`."""
         uncut = (0, 0, *size)
         if colour is None:
             return uncut, True
+        if certain:
+            return own, True
         left, top, right, bottom = own
         frames = [f for f in self.frames if tuple(f["size"]) == size and tuple(f["colour"]) == colour]
         frames = [f for f in frames if f["top"] <= top and f["bottom"] >= bottom]

@@ -3,9 +3,9 @@
 A colormap is a table of 256 colours, one for each level. To invert it, `colours_to_levels` first has to find out which
 table a picture was drawn with. It takes about 2000 pixels and looks them up in each of `COLORMAPS`: in the right table
 practically all of them are exact entries, and then every pixel is looked up in it. Interpolation and lossy compression
-blend colours, so that few are exact; then the table is taken whose nearest colours are closest on average, if that is
-closer than `NEAR`, and every pixel gets the level of its nearest colour (a k-d tree over the 256). Colours that are far
-from every table stay colours.
+blend colours, so that few are exact; then the table is taken whose nearest colours are closest on average, if they are
+close, or much closer than those of the others, and every pixel gets the level of its nearest colour (a k-d tree over
+the 256). Colours that are far from every table stay colours.
 """
 
 import functools
@@ -24,16 +24,35 @@ WHITE = (255, 255, 255)
 _WHITE_CODE = 0xFFFFFF
 
 #: Colormaps that are turned back into levels, the likeliest first.
-COLORMAPS = "magma viridis inferno plasma cividis turbo jet coolwarm gray".split()
+COLORMAPS = """magma viridis inferno plasma cividis turbo jet coolwarm gray hot afmhot gist_heat gnuplot gnuplot2 CMRmap
+    cubehelix nipy_spectral rainbow Spectral RdBu RdYlBu RdYlGn RdGy PiYG PRGn PuOr BrBG seismic bwr bone copper pink
+    YlGnBu YlOrRd YlOrBr YlGn Blues Greens Reds Purples Oranges OrRd RdPu PuRd PuBu PuBuGn BuPu BuGn GnBu Wistia terrain
+    gist_earth gist_stern gist_ncar gist_rainbow hsv ocean brg cool spring summer autumn winter""".split()
 
 #: Share of the sampled pixels that must be exact entries of a table.
 EXACT_SHARE = 0.95
 
-#: Mean distance in RGB up to which blended colours belong to a table. Interpolated pictures were 2 to 6
-#: from their own table and JPEGs in magma or viridis 9 to 11; pictures in most colormaps that are not
-#: listed were 19 or more from all of these. Reversed maps have the same colours: their levels come
-#: out upside down.
+#: Mean distance in RGB up to which blended colours belong to a table. Interpolated pictures were mostly 1 to 10 from
+#: their own. Reversed maps have the same colours: their levels come out upside down.
 NEAR = 12.0
+
+#: Up to the first distance blended colours also belong to a table when every other colormap is so many times as far.
+#: JPEGs of quality 75 were 3 to 40 from their own table and the next one 1.1 times as far or more; shrunk pictures in
+#: colours that change quickly up to 20, and the next one 2.7 times.
+FURTHER, RATIO, LOSSY_RATIO = 40.0, 2.0, 1.1
+
+#: Brightness and two differences of colour (ITU-R BT.601, as JPEG has them) of RGB. Lossy formats keep the differences
+#: at half the resolution, so that they count for less when a level is looked up: with 0.3 the levels of JPEGs in
+#: viridis were wrong by 3.9 on average in place of 7.0, of jet by 4.9 in place of 6.4.
+YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+YCC_WEIGHTS = (1.0, 0.3, 0.3)
+
+#: Tables are compared by so many colours first, and the best of them by all.
+FEW_COLOURS, BEST_TABLES = 100, 5
+
+
+#: Distance in RGB above which a colour is none of a table's: programs round by 1, and after lossy compression.
+OUTSIDE, LOSSY_OUTSIDE = 2.5, 40.0
 
 
 class _Table(NamedTuple):
@@ -62,6 +81,19 @@ def _tables() -> list[_Table]:
             codes, levels = np.unique(codes, return_index=True)
             tables.append(_Table(cmap, codes, levels.astype(np.uint8), cKDTree(table)))
     return tables
+
+
+@functools.cache
+def _lossy_tree(number: int) -> "scipy.spatial.cKDTree":
+    """A table's colours by level, to look up those that lossy compression has changed, as `_weighted` gives them."""
+    from scipy.spatial import cKDTree
+
+    return cKDTree(_weighted(_tables()[number].tree.data))
+
+
+def _weighted(colours: np.ndarray) -> np.ndarray:
+    """RGB rows as brightness and differences of colour, by their weights: (n, 3) to (n, 3)."""
+    return (colours @ YCC.T) * YCC_WEIGHTS
 
 
 @functools.cache
@@ -94,7 +126,7 @@ def _split(codes: np.ndarray) -> np.ndarray:
     return np.stack([codes & 255, codes >> 8 & 255, codes >> 16], axis=-1)
 
 
-def colours_to_levels(pixels: np.ndarray) -> tuple[np.ndarray | None, str | None]:
+def colours_to_levels(pixels: np.ndarray, *, lossy: bool = False) -> tuple[np.ndarray | None, str | None]:
     """Undo a colormap: where the colours are those of one of matplotlib's tables, return the levels.
 
     White, where it is no colour of the table, is what matplotlib draws for minus infinity: level 0.
@@ -103,6 +135,8 @@ def colours_to_levels(pixels: np.ndarray) -> tuple[np.ndarray | None, str | None
     ----------
     pixels : np.ndarray, shape (h, w, 3), uint8
         RGB.
+    lossy : bool
+        Whether compression has changed colours.
 
     Returns
     -------
@@ -112,28 +146,69 @@ def colours_to_levels(pixels: np.ndarray) -> tuple[np.ndarray | None, str | None
         The table's name.
     """
     codes = _codes(pixels)
-    sample = np.sort(codes.ravel()[:: max(1, codes.size // 2000)])  # sorted, they are looked up faster
-    sample = sample[sample != _WHITE_CODE]
-    # Two colours are in many tables; a picture of silence does not say which.
-    if np.count_nonzero(np.diff(sample)) < 2:
+    sample = _sample(codes)
+    number = _exact_table(sample)
+    if number is not None:
+        table = _tables()[number]
+        marked = _levels_by_code(number).take(codes)  # twice as fast as by index
+        levels = marked.astype(np.uint8)  # the lower byte
+        if marked.min() < 256:  # blends along the edges of the axes
+            blends = marked < 256
+            levels[blends] = table.tree.query(pixels[blends])[1]
+        return levels, table.cmap
+    number = _nearest_table(sample, lossy)
+    if number is None:
         return None, None
-    for number, table in enumerate(_tables()):
-        if (table.codes.take(np.searchsorted(table.codes, sample), mode="clip") == sample).mean() >= EXACT_SHARE:
-            marked = _levels_by_code(number).take(codes)  # twice as fast as by index
-            levels = marked.astype(np.uint8)  # the lower byte
-            if marked.min() < 256:  # blends along the edges of the axes
-                blends = marked < 256
-                levels[blends] = table.tree.query(pixels[blends])[1]
-            return levels, table.cmap
-    distances = [table.tree.query(_split(sample))[0].mean() for table in _tables()]
-    if min(distances) > NEAR:
-        return None, None
-    table = _tables()[int(np.argmin(distances))]
+    table = _tables()[number]
     unique, inverse = np.unique(codes, return_inverse=True)
-    levels = table.tree.query(_split(unique))[1].astype(np.uint8)[inverse].reshape(codes.shape)
+    colours = _split(unique)
+    nearest = _lossy_tree(number).query(_weighted(colours))[1] if lossy else table.tree.query(colours)[1]
+    levels = nearest.astype(np.uint8)[inverse].reshape(codes.shape)
     if table.codes[-1] != _WHITE_CODE:
         levels[codes == _WHITE_CODE] = 0
     return levels, table.cmap
+
+
+def _sample(codes: np.ndarray) -> np.ndarray:
+    """About 2000 codes of a picture, without white, sorted: so they are looked up faster.
+
+    Two colours are in many tables; a picture of silence does not say which. Then none is returned.
+    """
+    sample = np.sort(codes.ravel()[:: max(1, codes.size // 2000)])
+    sample = sample[sample != _WHITE_CODE]
+    return sample if np.count_nonzero(np.diff(sample)) > 1 else sample[:0]
+
+
+def _exact_table(sample: np.ndarray) -> int | None:
+    """The number of the table that practically all of some sorted codes are exact entries of; None where there is none.
+
+    None, too, where there are no codes.
+    """
+    if len(sample) == 0:
+        return None
+    for number, table in enumerate(_tables()):
+        if (table.codes.take(np.searchsorted(table.codes, sample), mode="clip") == sample).mean() >= EXACT_SHARE:
+            return number
+    return None
+
+
+def _nearest_table(sample: np.ndarray, lossy: bool) -> int | None:
+    """The number of the table that some codes are closest to on average; None where none is near."""
+    if len(sample) == 0:
+        return None
+    tables = _tables()
+
+    def distance(number: int, codes: np.ndarray) -> float:
+        return float(tables[number].tree.query(_split(codes))[0].mean())
+
+    few = sample[:: max(1, len(sample) // FEW_COLOURS)]
+    # Every second one: rounded or truncated makes no difference to what is blended.
+    best = sorted(range(0, len(tables), 2), key=lambda number: distance(number, few))[:BEST_TABLES]
+    distances = {number: distance(number, sample) for number in best}
+    nearest = min(best, key=distances.__getitem__)
+    other = min(distances[number] for number in best if number != nearest)
+    is_clear = distances[nearest] <= FURTHER and other >= (LOSSY_RATIO if lossy else RATIO) * distances[nearest]
+    return nearest if is_clear or distances[nearest] <= NEAR else None
 
 
 def stretch(levels: np.ndarray) -> np.ndarray:
@@ -159,6 +234,27 @@ def stretch(levels: np.ndarray) -> np.ndarray:
         return levels
     table = np.rint((np.arange(256) - low).clip(0, high - low) * (255 / (high - low))).astype(np.uint8)
     return table.take(levels)
+
+
+def is_outside_colormap(colour: tuple, pixels: np.ndarray, *, lossy: bool) -> bool:
+    """Whether pixels are of a known colormap that a colour is not in.
+
+    Parameters
+    ----------
+    colour : tuple of 3 int
+        RGB.
+    pixels : np.ndarray, shape (h, w, 3), uint8
+        Of a spectrogram.
+    lossy : bool
+        Whether compression has changed colours.
+    """
+    sample = _sample(_codes(pixels))
+    number = _exact_table(sample)
+    number = _nearest_table(sample, lossy) if number is None else number
+    if number is None:
+        return False
+    of_map = [table for table in _tables() if table.cmap == _tables()[number].cmap]
+    return min(table.tree.query(colour)[0] for table in of_map) > (LOSSY_OUTSIDE if lossy else OUTSIDE)
 
 
 def _palette_name(values: list[int] | None, cmap: str | None = None) -> str | None:
@@ -195,13 +291,15 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     return pixels[..., :3]
 
 
-def read_levels(image: Image.Image) -> tuple[np.ndarray, str | None]:
+def read_levels(image: Image.Image, *, lossy: bool = False) -> tuple[np.ndarray, str | None]:
     """A picture's levels, where its colours have a known meaning.
 
     Parameters
     ----------
     image : PIL.Image.Image
         Without its margin. Grey pictures hold levels already.
+    lossy : bool
+        Whether compression has changed colours.
 
     Returns
     -------
@@ -221,5 +319,5 @@ def read_levels(image: Image.Image) -> tuple[np.ndarray, str | None]:
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     if np.array_equal(red[0], green[0]) and np.array_equal(red, green) and np.array_equal(red, blue):
         return red, "gray"
-    levels, cmap = colours_to_levels(pixels)
+    levels, cmap = colours_to_levels(pixels, lossy=lossy)
     return (pixels, None) if levels is None else (levels, cmap)

@@ -21,7 +21,7 @@ from render import audio, batch, png
 from render.errors import AudioError, MelvisionError, PictureError
 from render.formats import AUDIO_ENDINGS
 from render.settings import Settings
-from vision.data.borders import RemoveBorder
+from vision.data.borders import LOSSY, RemoveBorder
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
 from vision.data.survey import border_of, survey_folder
@@ -300,7 +300,8 @@ class Preprocessor:
         """Return what a picture holds at its own resolution: margin removed, colours turned into levels."""
         about = png.read_about(image)
         box, learned = self.remove_border.box(image)
-        pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box))
+        lossy = image.format in LOSSY
+        pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box), lossy=lossy)
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
         unknown_size = None if learned else image.size
