@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from joblib import Parallel, delayed
 from torchvision.datasets import ImageFolder
@@ -20,6 +21,7 @@ from render.tracks import list_root, walk
 from vision.data.folders import what_instead
 from vision.data.genres import match_genre, similar_genres
 from vision.data.images import load
+from vision.data.orientation import notes_on
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
 
@@ -149,6 +151,8 @@ class Pictures:
     tracks : list of int
         For each picture, the position of the first picture of its track; by default each is a track of its own. See
         `vision.splits.tracks.number_tracks`.
+    tilt : float
+        Median of the pictures; see `orientation.tilt_of`.
     """
 
     x: PixelStore
@@ -158,6 +162,7 @@ class Pictures:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tracks: list[int] = field(default_factory=list)
+    tilt: float = 0.0
 
     def __post_init__(self) -> None:
         self.tracks = self.tracks or list(range(len(self.paths)))
@@ -209,6 +214,7 @@ def read_folder(
     kept: list[tuple[str, int]] = []
     unknown_sizes, unknown_colours = 0, 0
     changed: list[str] = []
+    tilts: list[float] = []
     problems: list[str] = []
 
     def usable() -> Iterator[torch.Tensor]:
@@ -221,6 +227,7 @@ def read_folder(
             kept.append(sample)
             unknown_sizes += result.unknown_size is not None
             unknown_colours += result.unknown_colours
+            tilts.append(result.tilt)
             if result.changed:
                 changed.append(result.changed)
             yield result.x
@@ -256,8 +263,10 @@ def read_folder(
             f"{root}: {len(changed)} of {len(kept)} pictures were drawn by melvision and changed since ({changed[0]}): "
             f"taken for {preprocessor.spec.track_seconds:g} s each, as other programs' pictures"
         )
+    median = float(np.median(tilts))
+    notes += notes_on(root, tilts, preprocessor.spec.tilt or median)
     y = torch.tensor([label for _, label in kept])
-    return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes)
+    return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes, tilt=median)
 
 
 def _attempt(path: str, preprocessor: Preprocessor) -> tuple[NetworkInput | None, str]:

@@ -24,6 +24,7 @@ from render.settings import Settings
 from vision.data.borders import LOSSY, RemoveBorder
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
+from vision.data.orientation import TURNED, is_turned, tilt_of
 from vision.data.survey import border_of, survey_folder
 
 #: Height and width of what the network takes at once, at most, in pixels.
@@ -66,6 +67,8 @@ class InputSpec:
         were dropped or repeated.
     absolute : bool
         Whether the train pictures have a fixed level of 0 dB: their levels are not stretched to their own range then.
+    tilt : float
+        Median of the train pictures, see `orientation.tilt_of`; 0 where it is not known.
     """
 
     size: int = 224
@@ -77,6 +80,7 @@ class InputSpec:
     render: dict | None = None
     drawn: list | None = None
     absolute: bool = False
+    tilt: float = 0.0
 
     @classmethod
     def from_dict(cls, values: dict) -> "InputSpec":
@@ -97,6 +101,7 @@ class InputSpec:
             "frames": isinstance(spec.frames, list) and len(spec.frames) <= 1000,
             "size": type(spec.size) is int and 0 < spec.size <= LARGEST_INPUT,
             "absolute": type(spec.absolute) is bool,
+            "tilt": type(spec.tilt) in (int, float) and abs(spec.tilt) <= 255,
             "channels": type(spec.channels) is int and spec.channels in (1, 3),
         }
         for name, valid in rules.items():
@@ -167,6 +172,10 @@ class NetworkInput:
         How another program changed a picture of ours; see `render.png.changed`. Empty for others.
     sound_notes : tuple of str
         What `render.audio.decode` says of a recording.
+    tilt : float
+        See `orientation.tilt_of`; 0 for colours.
+    turned : bool
+        Whether it is loud where the train pictures are quiet.
     """
 
     x: torch.Tensor
@@ -177,6 +186,8 @@ class NetworkInput:
     unknown_colours: bool = False
     changed: str = ""
     sound_notes: tuple[str, ...] = ()
+    tilt: float = 0.0
+    turned: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -190,6 +201,8 @@ class NetworkInput:
             notes.append("in colours of no known colormap; taken by their brightness")
         if self.changed:
             notes.append(f"drawn by melvision and changed since ({self.changed}); taken for {self.seconds:g} s")
+        if self.turned:
+            notes.append(f"loud where the training pictures are quiet; one of them must be {TURNED}")
         return notes
 
 
@@ -360,8 +373,18 @@ class Preprocessor:
         x = resize(x, self.spec.size, self.spec.width(content.seconds))
         if self.spec.channels:
             x = match_channels(x, self.spec.channels)
+        is_spectrogram = content.settings is None or content.settings.kind == "mel"
+        tilt = tilt_of(x[0].numpy()) if len(x) == 1 and is_spectrogram else 0.0
         return NetworkInput(
-            x, content.seconds, content.settings, content.silent, content.unknown_size, unknown_colours, content.changed
+            x,
+            content.seconds,
+            content.settings,
+            content.silent,
+            content.unknown_size,
+            unknown_colours,
+            content.changed,
+            tilt=tilt,
+            turned=is_turned(tilt, self.spec.tilt),
         )
 
     def _is_absolute(self, drawn: Settings | None) -> bool:

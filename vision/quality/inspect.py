@@ -16,6 +16,7 @@ from render.formats import PICTURE_ENDINGS
 from render.tracks import list_root
 from vision.data.dataset import SpectrogramFolder
 from vision.data.genres import similar_genres
+from vision.data.orientation import STEEP, TURNED, is_turned
 from vision.data.preprocess import Preprocessor, learn_input_spec
 from vision.quality.near_duplicates import Pair, find_near_duplicates
 from vision.quality.picture_info import PictureInfo, picture_info
@@ -206,6 +207,14 @@ def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
         )
         message += f"for {changed[0].seconds:g} s each, as other programs' pictures; render them again"
         yield Finding("changed", message, [info.file for info in changed])
+    usual = float(np.median([info.tilt for info in usable] or [0]))
+    turned = [info.file for info in usable if is_turned(info.tilt, usual)]
+    if turned:
+        is_are = plural(len(turned), "picture is", "pictures are")
+        yield Finding("turned", f"{is_are} loud where most are quiet: {TURNED}?", turned, attention=False)
+    if usual <= -STEEP:
+        message = "most pictures are louder in high bands than in low ones, which music is not: "
+        yield Finding("turned", f"{message}{TURNED}?", attention=False)
     alone = [info.file for info in usable if info.own_edges]
     if alone:
         message = f"{plural(len(alone), 'picture')} of a size that no other has: the margin was estimated from it alone"

@@ -10,6 +10,7 @@ from render.errors import PictureError
 from render.settings import Settings
 from vision.data.colormaps import stretch
 from vision.data.images import load
+from vision.data.orientation import tilt_of
 from vision.data.preprocess import Content, Preprocessor
 from vision.data.survey import examine
 from vision.quality.near_duplicates import fingerprint
@@ -45,6 +46,8 @@ class PictureInfo:
         One colour throughout.
     silence : float
         Share of its columns without sound.
+    tilt : float
+        See `orientation.tilt_of`; 0 for colours.
     pixels : str
         `pixels.pixel_hash`.
     fingerprint : np.ndarray
@@ -64,6 +67,7 @@ class PictureInfo:
     changed: str = ""
     blank: bool = False
     silence: float = 0.0
+    tilt: float = 0.0
     pixels: str = ""
     fingerprint: np.ndarray | None = None
     pieces: bool = False
@@ -112,6 +116,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             levels = np.asarray(Image.fromarray(levels).convert("L"))
         quiet = stretch(levels).max(axis=0) <= SILENT_LEVEL
         left, top, right, bottom = content.box
+        is_features = content.settings is not None and content.settings.kind != "mel"
         return replace(
             info,
             size=image.size,
@@ -122,6 +127,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             margin=(left, top, image.width - right, image.height - bottom),
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
+            tilt=tilt_of(stretch(levels)) if content.cmap and not is_features else 0.0,
             pixels=examine(path).pixels or "",
             fingerprint=fingerprint(levels, content.seconds),
         )

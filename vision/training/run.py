@@ -20,6 +20,7 @@ from render.errors import MelvisionError
 from vision.attribution.occlusion import saliency
 from vision.data.dataset import Pictures, list_pictures, read_folder
 from vision.data.folder_lock import locked, require_unlocked
+from vision.data.orientation import STEEP, TURNED
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import InputSpec, Preprocessor, learn_input_spec
 from vision.inference.device import pick_device, pick_precision, use_threads
@@ -91,6 +92,8 @@ def read_data(
         path = cache / f"{share}{split}" if cache and share else None
         sets[split] = read_folder(folder, Preprocessor(spec), classes=classes, cache=cache, share=path)
         classes, spec = sets[split].classes, replace(spec, channels=sets[split].x.channels)
+        if split == "train":
+            spec = replace(spec, tilt=sets[split].tilt)
         sets[split].tracks = number_tracks(sets[split], pieces=pieces)
     check_genres(sets["train"], folders["train"])
     return sets, spec
@@ -131,7 +134,8 @@ def read_together(
         [note for part in parts for note in part.notes],
     )
     pictures.tracks = number_tracks(pictures, pieces=named_pieces(config.data))
-    return pictures, replace(spec, channels=channels)
+    pictures.tilt = float(np.mean([part.tilt for part in parts]))
+    return pictures, replace(spec, channels=channels, tilt=pictures.tilt)
 
 
 def _read_once(config: TrainConfig, out: Path, distributed: Distributed) -> tuple[dict[str, Pictures], InputSpec]:
@@ -395,6 +399,11 @@ def _fit(config: TrainConfig, context: RunContext, hardware: Hardware, resume: b
     notes += missing_genres(sets["train"].classes, scored)
     notes += _seen_by_initial(config, sets)
     notes += small_genres(sets["train"], train_splits(config.data)["train"])
+    if sets["train"].tilt <= -STEEP:
+        notes.append(
+            f"{train_splits(config.data)['train']}: most pictures are louder in high bands than in low ones, which "
+            f"music is not; if it is music, they are {TURNED}, and recordings will be predicted wrong"
+        )
     problems = [problem for pictures in sets.values() for problem in pictures.problems]
     for line in note_and_failure_lines(notes, problems):
         context.say(line)
