@@ -106,9 +106,8 @@ def main():
     for path in recordings:
         y, sr = librosa.load(path, duration=30)
         spectrograms.append((librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max), sr))
-    print(
-        f"{len(recordings)} recordings: share with the same genre, total variation; ours, and the whole picture in grey"
-    )
+    print(f"{len(recordings)} recordings: share with the same genre, total variation")
+    print(f"{'':36} ours        the whole picture in grey")
     for name, draw in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
             for number, (S_db, sr) in enumerate(spectrograms):
