@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -635,6 +636,28 @@ def test_nothing_of_an_upload_is_left(trained, tmp_path, sign):
         _, err = process.communicate(timeout=20)
     assert list(tmp_path.glob("melvision-*")) == []
     assert b"Traceback" not in err, err.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_uploads_that_never_end_do_not_hold_ctrl_c(trained):
+    call = [sys.executable, "-m", "vision.serve", str(trained / "run"), "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(call, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    port = int(re.match(rb"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())[1])
+    head = f"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 1000000\r\n"
+    head += 'Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; name="file"; '
+    with contextlib.ExitStack() as open_ones:
+        for _ in range(12):
+            connection = open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            connection.sendall(head.encode() + b'filename="a.wav"\r\n\r\n' + b"0" * 1000)
+        get_json(f"http://127.0.0.1:{port}/health")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - begun < 3
+        assert b"503" in connection.recv(100)
+    assert err == b"", err.decode()
 
 
 def wait_for(condition, seconds=30):

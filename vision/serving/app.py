@@ -192,7 +192,7 @@ async def _receive_form(
 
     try:
         async with asyncio.timeout(limits.UPLOAD_SECONDS):
-            with visitors.arriving(address_of(request)):
+            with visitors.arriving(address_of(request)), visitors.ended_by_stop():
                 return await Request(request.scope, receive_limited).form(max_files=MAX_FILES, max_fields=10)
     except _TooLarge:
         raise too_large from None
@@ -290,7 +290,7 @@ def create_app(
     app = FastAPI(title="melvision", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
 
     def stop() -> None:
-        visitors.stopping = True
+        visitors.stop()
         uploads.stop()
 
     app.state.stop = stop

@@ -1,5 +1,6 @@
 """What one visitor may take, so that others are served too: places, bytes, requests a minute; and the token."""
 
+import asyncio
 import contextlib
 import hmac
 import time
@@ -41,6 +42,8 @@ class Visitors:
     ----------
     stopping : bool
         Whether the server is about to end.
+    receiving : set of asyncio.Task
+        Those that wait for the rest of an upload.
     """
 
     def __init__(self, max_bytes: int, per_minute: int):
@@ -48,7 +51,14 @@ class Visitors:
         self._arriving: Counter[str] = Counter()
         self._bytes = 0
         self.stopping = False
+        self.receiving: set[asyncio.Task] = set()
         self._times: dict[str, deque[float]] = {}
+
+    def stop(self) -> None:
+        """End the uploads that are still arriving; may be called from a signal handler."""
+        self.stopping = True
+        for task in list(self.receiving):
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     def count_request(self, address: str) -> None:
         """Count a request; raises `Busy` when the address has had its share of this minute."""
@@ -76,6 +86,17 @@ class Visitors:
             self._arriving[address] -= 1
             if not self._arriving[address]:
                 del self._arriving[address]
+
+    @contextlib.contextmanager
+    def ended_by_stop(self) -> Iterator[None]:
+        """Let `stop` cancel the task that is in this block."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.receiving.add(task)
+        try:
+            yield
+        finally:
+            self.receiving.remove(task)
 
     @contextlib.contextmanager
     def holding(self) -> Iterator["Upload"]:
