@@ -127,6 +127,31 @@ def test_silence_between_sounds_is_no_margin(tmp_path, colour):
     assert own_box(load(tmp_path / "a.png")).box == (50, 20, 350, 148)
 
 
+@pytest.mark.parametrize("cmap", ["gray", "magma", "viridis"])
+def test_quiet_music_without_a_margin_is_no_figure(tmp_path, cmap):
+    """Sounds in the dark look like letters around axes, and a tone that is held like a bar."""
+    rng = np.random.default_rng(0)
+    levels = np.zeros((200, 400), np.uint8)
+    levels[60:150, 80:300] = rng.integers(1, 255, (90, 220)) * (rng.random((90, 220)) > 0.1)
+    levels[170:176, 40:380] = np.arange(100, 106)[:, None]
+    for row, column in zip(rng.integers(2, 40, 30), rng.integers(2, 390, 30), strict=True):
+        levels[row : row + 6, column : column + 5] = rng.integers(1, 255)
+    path = tmp_path / "a.png"
+    Image.fromarray(png.palette(cmap)[levels]).save(path)
+    assert RemoveBorder().box(load(path))[0] == (0, 0, 400, 200)
+    levels[0, 100:130] = 90
+    Image.fromarray(png.palette(cmap)[levels]).save(path)
+    assert RemoveBorder().box(load(path))[0] == (0, 0, 400, 200)
+
+
+def test_speckles_take_no_time(tmp_path):
+    """Of a million parts each would be looked at."""
+    pixels = np.full((3000, 3000, 3), 255, np.uint8)
+    pixels[10:-10:3, 10:-10:3] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert own_box(load(tmp_path / "a.png")).box == (10, 10, 2990, 2990)
+
+
 @pytest.mark.parametrize(("cmap", "colour", "certain"), [
     ("magma", (0, 0, 0), True), ("viridis", (128, 128, 128), True), ("viridis", (68, 1, 84), False),
     ("gray", (0, 0, 0), False), ("jet", (30, 30, 30), True),

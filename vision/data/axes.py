@@ -14,6 +14,15 @@ LEAST_BAR = 0.3
 #: Share of the pixels of a bar of colour, at least, that are like the others along it; ticks may lie across it.
 EVEN = 0.85
 
+#: Colours of such a bar, at least: a tone that is held is long and even, too.
+LEAST_COLOURS = 16
+
+#: Share of the axes that is drawn, at least, where no lines are around them.
+FILLED = 0.95
+
+#: Figures of more pixels, or of more parts, are not looked into: they would take seconds.
+MOST_PIXELS, MOST_PARTS = 30_000_000, 5000
+
 #: Area of the axes, at least, as a share of the picture.
 LEAST_AREA = 0.2
 
@@ -34,8 +43,8 @@ def find_axes(
 
     The axes are the largest connected part of a figure. All other parts have to be what figures hold besides: letters,
     and bars of colour, which are the same all along one direction. Otherwise nothing is found: silence may cut a
-    spectrogram into parts. Where no lines are drawn around the axes, there must be a bar, or several letters, in grey:
-    small parts in colour may be sounds between silence.
+    spectrogram into parts. Where no lines are drawn around the axes, they must be filled, and there must be a bar, or
+    several letters in grey: other small parts may be sounds between silence.
 
     Parameters
     ----------
@@ -56,11 +65,13 @@ def find_axes(
         Whether there are such lines.
     None is returned instead of both where the picture is no figure with labels.
     """
-    if _is_filled(inside, box):
+    if _edges(inside, box) >= DENSE or inside.size > MOST_PIXELS:
         return None
     from scipy.ndimage import find_objects, label
 
-    parts, _ = label(inside, structure=np.ones((3, 3)))
+    parts, n_parts = label(inside, structure=np.ones((3, 3)))
+    if n_parts > MOST_PARTS:
+        return None
     boxes = [(part[1].start, part[0].start, part[1].stop, part[0].stop) for part in find_objects(parts)]
     sizes = [(right - left) * (bottom - top) for left, top, right, bottom in boxes]
     number = int(np.argmax(sizes))
@@ -84,16 +95,19 @@ def find_axes(
     inner = _without_lines(pixels, axes, tolerance)
     if inner is not None:
         return inner, True
+    left, top, right, bottom = axes
+    if min(_edges(inside, axes), inside[top:bottom, left:right].mean()) < FILLED:
+        return None
     if letters and np.ptp(np.concatenate(letters).astype(np.int16), axis=1).max() > GREY + tolerance:
         return None
     return (axes, False) if bars or len(letters) >= LEAST_LETTERS else None
 
 
-def _is_filled(inside: np.ndarray, box: tuple[int, int, int, int]) -> bool:
-    """Whether all four edges of a box are drawn."""
+def _edges(inside: np.ndarray, box: tuple[int, int, int, int]) -> float:
+    """The share of pixels that are drawn, of the edge of a box in which it is least."""
     left, top, right, bottom = box
     part = inside[top:bottom, left:right]
-    return min(part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()) >= DENSE
+    return min(part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean())
 
 
 def _holds(outer: tuple[int, int, int, int], inner: tuple[int, int, int, int]) -> bool:
@@ -118,8 +132,12 @@ def _is_colour_bar(pixels: np.ndarray, box: tuple[int, int, int, int], tolerance
     part = pixels[top + line : bottom - line, left + line : right - line].astype(np.int16)
     if part.size == 0:
         return False
-    same = [np.abs(part - np.median(part, axis=axis, keepdims=True)) <= tolerance for axis in (0, 1)]
-    return max(pixels.all(axis=2).mean() for pixels in same) >= EVEN
+    for axis in (0, 1):
+        colours = np.median(part, axis=axis, keepdims=True)
+        even = (np.abs(part - colours) <= tolerance).all(axis=2).mean() >= EVEN
+        if even and len(np.unique(colours.reshape(-1, 3), axis=0)) >= LEAST_COLOURS:
+            return True
+    return False
 
 
 def _without_lines(
