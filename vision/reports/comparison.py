@@ -282,7 +282,9 @@ def _headline(comparison: Comparison) -> str:
     n_found = sum(p < SIGNIFICANT for p in done)
     if len(done) > 1:
         level = f"corrected p < {SIGNIFICANT:g}"
-        return f"In {n_found} of {len(done)} tested pairs the difference is unlikely to be chance ({level})."
+        if not n_found:
+            return f"None of the {len(done)} differences is more than chance may give (none has a {level})."
+        return f"{n_found} of {len(done)} differences are unlikely to be chance ({level})."
     return f"The difference {'is unlikely to' if n_found else 'may well'} be chance ({_p_text(done[0])})."
 
 
