@@ -147,6 +147,8 @@ def _without_lines(
     left, top, right, bottom = box
     part = pixels[top:bottom, left:right].astype(np.int16)
     depth = min(THICKEST_LINE, part.shape[0] // 4, part.shape[1] // 4)
+    if depth < 1:
+        return None
     # Each side seen from outside: (depth, length, 3).
     sides = [part[:depth], part[::-1][:depth], part.swapaxes(0, 1)[:depth], part.swapaxes(0, 1)[::-1][:depth]]
     # Ticks end at the outermost row of a line, which is faint; what is drawn inside may cover its innermost one.
