@@ -79,7 +79,7 @@ def test_a_recipe_beside_a_file_of_another_is_refused(tmp_path):
 def test_presets():
     """What docs/recipe.md was measured with."""
     assert PRESETS["standard"] == {
-        "model": "vgg", "experts": "network:0.6,texture:0.4", "window": 7.5, "size": 224, "epochs": 150,
+        "model": "vgg", "experts": "network:0.6,texture:0.4", "window": 7.5, "size": 224, "epochs": 100,
         "optimizer": "adamw", "lr": 2e-3, "schedule": "onecycle", "weight_decay": 0.05, "dropout": 0.3,
         "label_smoothing": 0.1, "soft_labels": 0.5, "stretch": 0.1, "shift": 0.025, "random_eq": 4.0, "mixup": 0.3,
         "weights": "", "body_lr": 1.0, "head_epochs": 0,

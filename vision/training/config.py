@@ -108,7 +108,7 @@ class TrainConfig:
         valid=lambda value: 0 <= value < 1 << 31, expected="from 0 to 2147483647", first=True,
     )  # fmt: skip
     epochs: int = setting(
-        150, "optimisation", "passes over the training set",
+        100, "optimisation", "passes over the training set",
         valid=lambda value: 1 <= value <= 100000, expected="from 1 to 100000", quick=30, finetune=12, classic=25,
         first=True,
     )  # fmt: skip
