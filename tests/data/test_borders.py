@@ -204,7 +204,7 @@ def test_blended_colours_are_read_too(tmp_path, cmap, ending):
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
-@pytest.mark.parametrize("cmap", [None, "twilight", "flag", "berlin", "prism"])
+@pytest.mark.parametrize("cmap", [None, "twilight", "prism"])
 def test_unknown_colours_stay_colours(cmap):
     levels = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     pixels = png.palette(cmap)[levels] if cmap else np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

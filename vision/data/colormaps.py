@@ -23,11 +23,12 @@ WHITE = (255, 255, 255)
 
 _WHITE_CODE = 0xFFFFFF
 
-#: Colormaps that are turned back into levels, the likeliest first.
+#: Colormaps that are turned back into levels, the likeliest first. The last three came with matplotlib 3.10.
 COLORMAPS = """magma viridis inferno plasma cividis turbo jet coolwarm gray hot afmhot gist_heat gnuplot gnuplot2 CMRmap
     cubehelix nipy_spectral rainbow Spectral RdBu RdYlBu RdYlGn RdGy PiYG PRGn PuOr BrBG seismic bwr bone copper pink
     YlGnBu YlOrRd YlOrBr YlGn Blues Greens Reds Purples Oranges OrRd RdPu PuRd PuBu PuBuGn BuPu BuGn GnBu Wistia terrain
-    gist_earth gist_stern gist_ncar gist_rainbow hsv ocean brg cool spring summer autumn winter""".split()
+    gist_earth gist_stern gist_ncar gist_rainbow hsv ocean brg cool spring summer autumn winter
+    berlin managua vanimo""".split()
 
 #: Share of the sampled pixels that must be exact entries of a table.
 EXACT_SHARE = 0.95
@@ -39,7 +40,10 @@ NEAR = 12.0
 #: Up to the first distance blended colours also belong to a table when every other colormap is so many times as far.
 #: JPEGs of quality 75 were 3 to 40 from their own table and the next one 1.1 times as far or more; shrunk pictures in
 #: colours that change quickly up to 20, and the next one 2.7 times.
-FURTHER, RATIO, LOSSY_RATIO = 40.0, 2.0, 1.1
+FURTHER, RATIO, LOSSY_RATIO = 40.0, 1.35, 1.1
+
+#: Mean distance above which colours are taken for changed by compression, also in a PNG: what a JPEG was saved as.
+COMPRESSED = 6.0
 
 #: Brightness and two differences of colour (ITU-R BT.601, as JPEG has them) of RGB. Lossy formats keep the differences
 #: at half the resolution, so that they count for less when a level is looked up: with 0.3 the levels of JPEGs in
@@ -74,7 +78,7 @@ def _tables() -> list[_Table]:
     from scipy.spatial import cKDTree
 
     tables = []
-    for cmap in COLORMAPS:
+    for cmap in filter(matplotlib.colormaps.__contains__, COLORMAPS):
         exact = matplotlib.colormaps[cmap](np.linspace(0, 1, 256))[:, :3] * 255
         for table in (np.rint(exact).astype(np.int32), exact.astype(np.int32)):
             codes = table[:, 0] | table[:, 1] << 8 | table[:, 2] << 16
@@ -160,6 +164,7 @@ def colours_to_levels(pixels: np.ndarray, *, lossy: bool = False) -> tuple[np.nd
     if number is None:
         return None, None
     table = _tables()[number]
+    lossy = lossy or _distance(table, sample) > COMPRESSED
     unique, inverse = np.unique(codes, return_inverse=True)
     colours = _split(unique)
     nearest = _lossy_tree(number).query(_weighted(colours))[1] if lossy else table.tree.query(colours)[1]
@@ -192,19 +197,19 @@ def _exact_table(sample: np.ndarray) -> int | None:
     return None
 
 
+def _distance(table: _Table, codes: np.ndarray) -> float:
+    """Mean distance in RGB of some codes from a table's nearest colours."""
+    return float(table.tree.query(_split(codes))[0].mean())
+
+
 def _nearest_table(sample: np.ndarray, lossy: bool) -> int | None:
     """The number of the table that some codes are closest to on average; None where none is near."""
     if len(sample) == 0:
         return None
-    tables = _tables()
-
-    def distance(number: int, codes: np.ndarray) -> float:
-        return float(tables[number].tree.query(_split(codes))[0].mean())
-
-    few = sample[:: max(1, len(sample) // FEW_COLOURS)]
+    tables, few = _tables(), sample[:: max(1, len(sample) // FEW_COLOURS)]
     # Every second one: rounded or truncated makes no difference to what is blended.
-    best = sorted(range(0, len(tables), 2), key=lambda number: distance(number, few))[:BEST_TABLES]
-    distances = {number: distance(number, sample) for number in best}
+    best = sorted(range(0, len(tables), 2), key=lambda number: _distance(tables[number], few))[:BEST_TABLES]
+    distances = {number: _distance(tables[number], sample) for number in best}
     nearest = min(best, key=distances.__getitem__)
     other = min(distances[number] for number in best if number != nearest)
     is_clear = distances[nearest] <= FURTHER and other >= (LOSSY_RATIO if lossy else RATIO) * distances[nearest]
