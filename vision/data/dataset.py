@@ -21,7 +21,7 @@ from render.tracks import list_root, walk
 from vision.data.folders import what_instead
 from vision.data.genres import match_genre, similar_genres
 from vision.data.images import load
-from vision.data.orientation import notes_on
+from vision.data.orientation import TURNED, is_turned
 from vision.data.pixel_store import PixelStore
 from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
 
@@ -214,7 +214,7 @@ def read_folder(
     kept: list[tuple[str, int]] = []
     unknown_sizes, unknown_colours = 0, 0
     changed: list[str] = []
-    tilts: list[float] = []
+    tilts: list[tuple[float, bool]] = []
     problems: list[str] = []
 
     def usable() -> Iterator[torch.Tensor]:
@@ -227,7 +227,7 @@ def read_folder(
             kept.append(sample)
             unknown_sizes += result.unknown_size is not None
             unknown_colours += result.unknown_colours
-            tilts.append(result.tilt)
+            tilts.append((result.tilt, result.settings is not None))
             if result.changed:
                 changed.append(result.changed)
             yield result.x
@@ -263,8 +263,13 @@ def read_folder(
             f"{root}: {len(changed)} of {len(kept)} pictures were drawn by melvision and changed since ({changed[0]}): "
             f"taken for {preprocessor.spec.track_seconds:g} s each, as other programs' pictures"
         )
-    median = float(np.median(tilts))
-    notes += notes_on(root, tilts, preprocessor.spec.tilt or median)
+    median = float(np.median([tilt for tilt, _ in tilts]))
+    usual = preprocessor.spec.tilt or median
+    turned = sum(is_turned(tilt, usual, upright=upright) for tilt, upright in tilts)
+    if turned:
+        notes.append(
+            f"{root}: {turned} of {len(kept)} pictures are loud where the other ones are quiet; are they {TURNED}?"
+        )
     y = torch.tensor([label for _, label in kept])
     return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes, tilt=median)
 

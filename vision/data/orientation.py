@@ -6,8 +6,6 @@ the highest. A picture of which the opposite is true, among others of which it i
 colours alone do not tell. In recordings of birds or insects the opposite may be true of all.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -36,30 +34,15 @@ def tilt_of(levels: ArrayLike) -> float:
     return float(levels[-quarter:].mean() - levels[:quarter].mean())
 
 
-def is_turned(tilt: float, usual: float) -> bool:
-    """Whether a picture is loud where others are quiet.
+def is_turned(tilt: float, usual: float, *, upright: bool) -> bool:
+    """Whether a picture is loud where others are quiet, because one or the others are upside down.
 
     Parameters
     ----------
     tilt, usual : float
         From `tilt_of`, of this one and of the others.
+    upright : bool
+        Whether this one was drawn by `render`: where it is loud above and the others below, so is its sound.
     """
-    return min(abs(tilt), abs(usual)) >= STEEP and (tilt < 0) != (usual < 0)
-
-
-def notes_on(root: object, tilts: Sequence[float], usual: float) -> list[str]:
-    """Say how many pictures of a folder are turned.
-
-    Parameters
-    ----------
-    root : str or Path
-        The folder.
-    tilts : sequence of float
-        Of its pictures.
-    usual : float
-        Of what they are compared with.
-    """
-    turned = sum(is_turned(tilt, usual) for tilt in tilts)
-    if not turned:
-        return []
-    return [f"{root}: {turned} of {len(tilts)} pictures are loud where the other ones are quiet; are they {TURNED}?"]
+    steep = min(abs(tilt), abs(usual)) >= STEEP
+    return steep and (tilt < 0) != (usual < 0) and not (upright and usual > 0)

@@ -202,7 +202,8 @@ class NetworkInput:
         if self.changed:
             notes.append(f"drawn by melvision and changed since ({self.changed}); taken for {self.seconds:g} s")
         if self.turned:
-            notes.append(f"loud where the training pictures are quiet; one of them must be {TURNED}")
+            suspects = "is it" if self.settings is None else "were they"
+            notes.append(f"loud where the training pictures are quiet; {suspects} {TURNED}?")
         return notes
 
 
@@ -384,7 +385,7 @@ class Preprocessor:
             unknown_colours,
             content.changed,
             tilt=tilt,
-            turned=is_turned(tilt, self.spec.tilt),
+            turned=is_turned(tilt, self.spec.tilt, upright=content.settings is not None),
         )
 
     def _is_absolute(self, drawn: Settings | None) -> bool:

@@ -208,7 +208,7 @@ def _unusual_pictures(pictures: Sequence[PictureInfo]) -> Iterator[Finding]:
         message += f"for {changed[0].seconds:g} s each, as other programs' pictures; render them again"
         yield Finding("changed", message, [info.file for info in changed])
     usual = float(np.median([info.tilt for info in usable] or [0]))
-    turned = [info.file for info in usable if is_turned(info.tilt, usual)]
+    turned = [info.file for info in usable if is_turned(info.tilt, usual, upright=info.upright)]
     if turned:
         is_are = plural(len(turned), "picture is", "pictures are")
         yield Finding("turned", f"{is_are} loud where most are quiet: {TURNED}?", turned, attention=False)

@@ -48,6 +48,8 @@ class PictureInfo:
         Share of its columns without sound.
     tilt : float
         See `orientation.tilt_of`; 0 for colours.
+    upright : bool
+        Whether `render` drew it.
     pixels : str
         `pixels.pixel_hash`.
     fingerprint : np.ndarray
@@ -68,6 +70,7 @@ class PictureInfo:
     blank: bool = False
     silence: float = 0.0
     tilt: float = 0.0
+    upright: bool = False
     pixels: str = ""
     fingerprint: np.ndarray | None = None
     pieces: bool = False
@@ -127,6 +130,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             margin=(left, top, image.width - right, image.height - bottom),
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
+            upright=content.settings is not None,
             tilt=tilt_of(stretch(levels)) if content.cmap and not is_features else 0.0,
             pixels=examine(path).pixels or "",
             fingerprint=fingerprint(levels, content.seconds),
