@@ -20,6 +20,9 @@ LEAST_COLOURS = 16
 #: Share of the axes that is drawn, at least, where no lines are around them.
 FILLED = 0.95
 
+#: Rows and columns at the edges of such axes that may be blended with the paper.
+BLENDED = 2
+
 #: Figures of more pixels, or of more parts, are not looked into: they would take seconds.
 MOST_PIXELS, MOST_PARTS = 30_000_000, 5000
 
@@ -95,8 +98,8 @@ def find_axes(
     inner = _without_lines(pixels, axes, tolerance)
     if inner is not None:
         return inner, True
-    left, top, right, bottom = axes
-    if min(_edges(inside, axes), inside[top:bottom, left:right].mean()) < FILLED:
+    plotted = inside[axes[1] : axes[3], axes[0] : axes[2]][BLENDED:-BLENDED, BLENDED:-BLENDED]
+    if plotted.size == 0 or min(_edges(plotted, (0, 0, *plotted.shape[::-1])), plotted.mean()) < FILLED:
         return None
     if letters and np.ptp(np.concatenate(letters).astype(np.int16), axis=1).max() > GREY + tolerance:
         return None

@@ -74,7 +74,7 @@ def own_box(image: Image.Image) -> Margin:
         return Margin(None, uncut)
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     colour = tuple(int(value) for value in pixels[0, 0])
-    axes = find_axes(pixels, inside, box, tolerance)
+    axes = find_axes(pixels, inside, box, 60 if lossy else 2)  # thin lines and letters ripple most
     if axes:
         box, has_lines = axes
         return Margin(colour, box, has_lines or colour != WHITE)
