@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,9 +70,9 @@ def _acquire(folder: Path, wait: float) -> FileLock:
     """Take the lock of a folder, or raise Timeout."""
     end, told = time.monotonic() + wait, wait <= SILENT_WAIT
     while True:
-        folder.mkdir(parents=True, exist_ok=True)  # whoever held it may have removed it
         lock = FileLock(folder / LOCK)
         try:
+            folder.mkdir(parents=True, exist_ok=True)  # whoever held it may have removed it
             left = max(0.0, end - time.monotonic())
             lock.acquire(timeout=left if told else min(left, SILENT_WAIT))
         except Timeout:
@@ -81,13 +82,22 @@ def _acquire(folder: Path, wait: float) -> FileLock:
             line = "note: %s: in use by %s; waiting for up to %.0f s"
             logging.getLogger(__name__).warning(line, folder, _owner(folder), end - time.monotonic())
             continue
-        except FileNotFoundError:
-            if time.monotonic() >= end:
+        except (FileNotFoundError, FileExistsError):  # it was removed, or made, in between
+            if time.monotonic() >= end or _is_no_folder(folder):
                 raise
+            time.sleep(0.01)
             continue
         if (folder / LOCK).exists():
             return lock
         lock.release()  # its file was removed between opening and locking it: others lock a new one
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether there is something else in the place of a folder."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _owner(folder: Path) -> str:
