@@ -60,9 +60,12 @@ def test_with_and_without_a_bar_in_any_colours(tmp_path, how):
     assert margin.certain and is_near(margin.box, truth)
 
 
-def test_lossy_compression_hides_no_axes(tmp_path):
-    truth = figure_of(tmp_path / "a.jpg", spectrogram_of("jazz", 0, 300), cmap="viridis")
-    assert is_near(RemoveBorder().box(load(tmp_path / "a.jpg"))[0], truth, 5)
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+@pytest.mark.parametrize(("theme", "cmap"), [("default", "viridis"), ("dark_background", "magma"), ("ggplot", "jet")])
+def test_lossy_compression_hides_no_axes(tmp_path, ending, theme, cmap):
+    path = tmp_path / f"a.{ending}"
+    truth = figure_of(path, spectrogram_of("jazz", 0, 300), theme=theme, cmap=cmap)
+    assert is_near(RemoveBorder().box(load(path))[0], truth, 5)
 
 
 def test_silence_inside_axes_is_kept(tmp_path):
