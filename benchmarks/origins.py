@@ -88,6 +88,7 @@ def as_a_whole(predictor, path):
 
 
 def agreement(found, truth):
+    """Share with the same genre, and mean total variation, as text."""
     same = np.mean([p.argmax() == q.argmax() for p, q in zip(found, truth, strict=True)])
     return f"{same:.2f} {np.mean([np.abs(p - q).sum() / 2 for p, q in zip(found, truth, strict=True)]):.2f}"
 

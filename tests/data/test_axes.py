@@ -147,8 +147,8 @@ def test_quiet_music_without_a_margin_is_no_figure(tmp_path, cmap):
     assert RemoveBorder().box(load(path))[0] == (0, 0, 400, 200)
 
 
-def test_speckles_take_no_time(tmp_path):
-    """Of a million parts each would be looked at."""
+def test_a_million_speckles_are_not_looked_at_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("scipy.ndimage.find_objects", None)
     pixels = np.full((3000, 3000, 3), 255, np.uint8)
     pixels[10:-10:3, 10:-10:3] = 0
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -179,6 +179,6 @@ def test_colours_after_lossy_compression(tmp_path, cmap, ending):
     Image.fromarray(png.palette(cmap)[levels]).save(tmp_path / f"a.{first}")
     if ending != first:
         Image.open(tmp_path / f"a.{first}").save(tmp_path / f"a.{ending}")
-    found, name = read_levels(load(tmp_path / f"a.{ending}"), lossy=ending == first)
+    found, name = read_levels(load(tmp_path / f"a.{ending}"))
     assert name == cmap
     assert np.abs(found.astype(float) - levels).mean() < 8

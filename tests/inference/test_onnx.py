@@ -100,7 +100,7 @@ def agrees(network, model, x):
         assert np.abs(result - expected).max() < 2e-5
         if model.space is not None:
             with torch.inference_mode():
-                far = model.with_distance(to_pixels(pixels, "cpu"))[1].numpy()
+                far = model.answer(to_pixels(pixels, "cpu"))[2].numpy()
             assert distance[0] == pytest.approx(far, rel=1e-3)
     assert expected.std(axis=0).max() > 0.01, "it tells pictures apart"
 

@@ -143,7 +143,7 @@ def test_the_answer_is_the_weighted_mean_of_the_experts():
         logits, of_experts, distance = model.answer(x)
         assert torch.equal(logits, model(x)) and list(of_experts) == list(experts)
         assert all(torch.allclose(of_experts[name], alone[name], atol=1e-6) for name in experts)
-        assert torch.equal(distance, model.with_distance(x)[1])
+        assert torch.equal(distance, model.space.distance(model.space.statistics(x)))
     only = create_model(3, **arguments, texture=8, experts={"texture": 1.0}).eval()
     only.texture.load_state_dict(model.texture.state_dict())
     assert only.net is None and torch.allclose(only(x).softmax(dim=1), alone["texture"], atol=1e-6)

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+#: left, top, right, bottom, as `PIL.Image.Image.crop` takes them.
+Box = tuple[int, int, int, int]
+
 #: An edge of the content of which less than this is drawn is no edge of a spectrogram, but labels or ticks.
 DENSE = 0.5
 
@@ -39,9 +42,7 @@ LEAST_LETTERS = 3
 THICKEST_LINE = 8
 
 
-def find_axes(
-    pixels: np.ndarray, inside: np.ndarray, box: tuple[int, int, int, int], tolerance: int
-) -> tuple[tuple[int, int, int, int], bool] | None:
+def find_axes(pixels: np.ndarray, inside: np.ndarray, box: Box, tolerance: int) -> tuple[Box, bool] | None:
     """Find the axes of a figure with labels.
 
     The axes are the largest connected part of a figure. All other parts have to be what figures hold besides: letters,
@@ -106,18 +107,18 @@ def find_axes(
     return (axes, False) if bars or len(letters) >= LEAST_LETTERS else None
 
 
-def _edges(inside: np.ndarray, box: tuple[int, int, int, int]) -> float:
+def _edges(inside: np.ndarray, box: Box) -> float:
     """The share of pixels that are drawn, of the edge of a box in which it is least."""
     left, top, right, bottom = box
     part = inside[top:bottom, left:right]
     return min(part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean())
 
 
-def _holds(outer: tuple[int, int, int, int], inner: tuple[int, int, int, int]) -> bool:
+def _holds(outer: Box, inner: Box) -> bool:
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
 
 
-def _without_ticks(inside: np.ndarray, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def _without_ticks(inside: np.ndarray, box: Box) -> Box:
     """A box without the rows and columns at its edges in which little is drawn."""
     left, top, right, bottom = box
     part = inside[top:bottom, left:right]
@@ -128,7 +129,7 @@ def _without_ticks(inside: np.ndarray, box: tuple[int, int, int, int]) -> tuple[
     return left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
 
 
-def _is_colour_bar(pixels: np.ndarray, box: tuple[int, int, int, int], tolerance: int) -> bool:
+def _is_colour_bar(pixels: np.ndarray, box: Box, tolerance: int) -> bool:
     """Whether a box holds the same colours in all its columns, or in all its rows, apart from lines around it."""
     left, top, right, bottom = box
     line = min(THICKEST_LINE, (right - left) // 4, (bottom - top) // 4)
@@ -143,9 +144,7 @@ def _is_colour_bar(pixels: np.ndarray, box: tuple[int, int, int, int], tolerance
     return False
 
 
-def _without_lines(
-    pixels: np.ndarray, box: tuple[int, int, int, int], tolerance: int
-) -> tuple[int, int, int, int] | None:
+def _without_lines(pixels: np.ndarray, box: Box, tolerance: int) -> Box | None:
     """A box without the lines of one colour at all four edges; None where there are none."""
     left, top, right, bottom = box
     part = pixels[top:bottom, left:right].astype(np.int16)

@@ -8,17 +8,11 @@ import numpy as np
 from PIL import Image
 
 from render import png
-from vision.data.axes import find_axes
-from vision.data.colormaps import WHITE, as_rgb, is_outside_colormap
-
-#: Formats whose compression changes colours, and ripples around edges. (Lossless WebP is taken for lossy.)
-LOSSY = ("JPEG", "WEBP", "MPO")
+from vision.data.axes import Box, find_axes
+from vision.data.colormaps import LOSSY, WHITE, as_rgb, is_outside_colormap
 
 #: Share of the pixels of an edge that may be of labels.
 CUT_LABELS = 0.2
-
-#: left, top, right, bottom, as `PIL.Image.Image.crop` takes them.
-Box = tuple[int, int, int, int]
 
 
 class Margin(NamedTuple):

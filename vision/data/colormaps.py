@@ -23,6 +23,9 @@ WHITE = (255, 255, 255)
 
 _WHITE_CODE = 0xFFFFFF
 
+#: Formats whose compression changes colours, and ripples around edges. (Lossless WebP is taken for lossy.)
+LOSSY = ("JPEG", "WEBP", "MPO")
+
 #: Colormaps that are turned back into levels, the likeliest first. The last three came with matplotlib 3.10.
 COLORMAPS = """magma viridis inferno plasma cividis turbo jet coolwarm gray hot afmhot gist_heat gnuplot gnuplot2 CMRmap
     cubehelix nipy_spectral rainbow Spectral RdBu RdYlBu RdYlGn RdGy PiYG PRGn PuOr BrBG seismic bwr bone copper pink
@@ -38,8 +41,8 @@ EXACT_SHARE = 0.95
 NEAR = 12.0
 
 #: Up to the first distance blended colours also belong to a table when every other colormap is so many times as far.
-#: JPEGs of quality 75 were 3 to 40 from their own table and the next one 1.1 times as far or more; shrunk pictures in
-#: colours that change quickly up to 20, and the next one 2.7 times.
+#: JPEGs of quality 75 were 3 to 40 from their own table and, of all but a few maps, the next one 1.1 times as far or
+#: more; shrunk pictures in colours that change quickly were up to 20 from it, and the next one 2.7 times.
 FURTHER, RATIO, LOSSY_RATIO = 40.0, 1.35, 1.1
 
 #: Mean distance above which colours are taken for changed by compression, also in a PNG: what a JPEG was saved as.
@@ -53,7 +56,6 @@ YCC_WEIGHTS = (1.0, 0.3, 0.3)
 
 #: Tables are compared by so many colours first, and the best of them by all.
 FEW_COLOURS, BEST_TABLES = 100, 5
-
 
 #: Distance in RGB above which a colour is none of a table's: programs round by 1, and after lossy compression.
 OUTSIDE, LOSSY_OUTSIDE = 2.5, 40.0
@@ -160,11 +162,11 @@ def colours_to_levels(pixels: np.ndarray, *, lossy: bool = False) -> tuple[np.nd
             blends = marked < 256
             levels[blends] = table.tree.query(pixels[blends])[1]
         return levels, table.cmap
-    number = _nearest_table(sample, lossy)
+    number, distance = _nearest_table(sample, lossy)
     if number is None:
         return None, None
     table = _tables()[number]
-    lossy = lossy or _distance(table, sample) > COMPRESSED
+    lossy = lossy or distance > COMPRESSED
     unique, inverse = np.unique(codes, return_inverse=True)
     colours = _split(unique)
     nearest = _lossy_tree(number).query(_weighted(colours))[1] if lossy else table.tree.query(colours)[1]
@@ -202,10 +204,10 @@ def _distance(table: _Table, codes: np.ndarray) -> float:
     return float(table.tree.query(_split(codes))[0].mean())
 
 
-def _nearest_table(sample: np.ndarray, lossy: bool) -> int | None:
-    """The number of the table that some codes are closest to on average; None where none is near."""
+def _nearest_table(sample: np.ndarray, lossy: bool) -> tuple[int | None, float]:
+    """The number of the table that some codes are closest to on average, None where none is near; and how close."""
     if len(sample) == 0:
-        return None
+        return None, np.inf
     tables, few = _tables(), sample[:: max(1, len(sample) // FEW_COLOURS)]
     # Every second one: rounded or truncated makes no difference to what is blended.
     best = sorted(range(0, len(tables), 2), key=lambda number: _distance(tables[number], few))[:BEST_TABLES]
@@ -213,7 +215,7 @@ def _nearest_table(sample: np.ndarray, lossy: bool) -> int | None:
     nearest = min(best, key=distances.__getitem__)
     other = min(distances[number] for number in best if number != nearest)
     is_clear = distances[nearest] <= FURTHER and other >= (LOSSY_RATIO if lossy else RATIO) * distances[nearest]
-    return nearest if is_clear or distances[nearest] <= NEAR else None
+    return nearest if is_clear or distances[nearest] <= NEAR else None, distances[nearest]
 
 
 def stretch(levels: np.ndarray) -> np.ndarray:
@@ -255,7 +257,8 @@ def is_outside_colormap(colour: tuple, pixels: np.ndarray, *, lossy: bool) -> bo
     """
     sample = _sample(_codes(pixels))
     number = _exact_table(sample)
-    number = _nearest_table(sample, lossy) if number is None else number
+    if number is None:
+        number, _ = _nearest_table(sample, lossy)
     if number is None:
         return False
     of_map = [table for table in _tables() if table.cmap == _tables()[number].cmap]
@@ -296,15 +299,15 @@ def as_rgb(image: Image.Image) -> np.ndarray:
     return pixels[..., :3]
 
 
-def read_levels(image: Image.Image, *, lossy: bool = False) -> tuple[np.ndarray, str | None]:
+def read_levels(image: Image.Image, box: tuple[int, int, int, int] | None = None) -> tuple[np.ndarray, str | None]:
     """A picture's levels, where its colours have a known meaning.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Without its margin. Grey pictures hold levels already.
-    lossy : bool
-        Whether compression has changed colours.
+        Grey pictures hold levels already.
+    box : tuple of 4 int, optional
+        (left, top, right, bottom) of what lies inside its margin; by default all of it.
 
     Returns
     -------
@@ -313,6 +316,9 @@ def read_levels(image: Image.Image, *, lossy: bool = False) -> tuple[np.ndarray,
     cmap : str or None
         The colormap, ``"gray"`` for grey; None with RGB.
     """
+    lossy = image.format in LOSSY  # which a cropped image does not tell
+    if box and box != (0, 0, *image.size):
+        image = image.crop(box)
     if image.mode in ("L", "1"):
         return np.asarray(image.convert("L")), "gray"
     if image.mode == "P":

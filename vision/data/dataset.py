@@ -23,7 +23,7 @@ from vision.data.genres import match_genre, similar_genres
 from vision.data.images import load
 from vision.data.orientation import TURNED, is_turned
 from vision.data.pixel_store import PixelStore
-from vision.data.preprocess import UNUSABLE, NetworkInput, Preprocessor, learn_input_spec, match_channels
+from vision.data.preprocess import UNUSABLE, InputSpec, NetworkInput, Preprocessor, learn_input_spec, match_channels
 
 
 class SpectrogramFolder(ImageFolder):
@@ -212,24 +212,16 @@ def read_folder(
         delayed(_attempt)(path, preprocessor) for path, _ in folder.samples
     )
     kept: list[tuple[str, int]] = []
-    unknown_sizes, unknown_colours = 0, 0
-    changed: list[str] = []
-    tilts: list[tuple[float, bool]] = []
-    problems: list[str] = []
+    how_drawn, problems = _HowDrawn(), []
 
     def usable() -> Iterator[torch.Tensor]:
-        nonlocal unknown_sizes, unknown_colours
         bar = progress(calls, total=len(folder.samples), desc="read", unit="picture")
         for sample, (result, problem) in zip(folder.samples, bar, strict=True):
             if result is None:
                 problems.append(problem)
                 continue
             kept.append(sample)
-            unknown_sizes += result.unknown_size is not None
-            unknown_colours += result.unknown_colours
-            tilts.append((result.tilt, result.settings is not None))
-            if result.changed:
-                changed.append(result.changed)
+            how_drawn.add(result)
             yield result.x
 
     x = _collect(usable(), preprocessor, folder=cache, path=share)
@@ -248,30 +240,53 @@ def read_folder(
         for name, label in folder.class_to_idx.items()
         if label not in labels and name not in folder.empty
     ]
-    if unknown_colours:
-        shown = "taken as colours" if x.channels == 3 else "taken by their brightness"
-        notes.append(f"{root}: {unknown_colours} of {len(kept)} pictures are in colours of no known colormap: {shown}")
-    if unknown_sizes:
-        cut = plural(
-            unknown_sizes,
-            "picture of a size not met before was cut by its own edges",
-            "pictures of a size not met before were cut by their own edges",
-        )
-        notes.append(f"{root}: {cut}")
-    if changed:
-        notes.append(
-            f"{root}: {len(changed)} of {len(kept)} pictures were drawn by melvision and changed since ({changed[0]}): "
-            f"taken for {preprocessor.spec.track_seconds:g} s each, as other programs' pictures"
-        )
-    median = float(np.median([tilt for tilt, _ in tilts]))
-    usual = preprocessor.spec.tilt or median
-    turned = sum(is_turned(tilt, usual, upright=upright) for tilt, upright in tilts)
-    if turned:
-        notes.append(
-            f"{root}: {turned} of {len(kept)} pictures are loud where the other ones are quiet; are they {TURNED}?"
-        )
+    notes += [f"{root}: {note}" for note in how_drawn.notes(preprocessor.spec, x.channels)]
     y = torch.tensor([label for _, label in kept])
-    return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes, tilt=median)
+    return Pictures(x, y, [path for path, _ in kept], folder.classes, problems, notes, tilt=how_drawn.tilt)
+
+
+class _HowDrawn:
+    """What the user should know of how a folder's pictures were drawn."""
+
+    def __init__(self) -> None:
+        self.unknown_sizes = self.unknown_colours = 0
+        self.changed: list[str] = []
+        self.tilts: list[tuple[float, bool]] = []
+
+    @property
+    def tilt(self) -> float:
+        """Median of the pictures; see `orientation.tilt_of`."""
+        return float(np.median([tilt for tilt, _ in self.tilts]))
+
+    def add(self, read: NetworkInput) -> None:
+        """Count one picture."""
+        self.unknown_sizes += read.unknown_size is not None
+        self.unknown_colours += read.unknown_colours
+        self.tilts.append((read.tilt, read.settings is not None))
+        if read.changed:
+            self.changed.append(read.changed)
+
+    def notes(self, spec: InputSpec, channels: int) -> Iterator[str]:
+        """Say what is unusual, for pictures that were read as a spec says."""
+        n = len(self.tilts)
+        if self.unknown_colours:
+            shown = "taken as colours" if channels == 3 else "taken by their brightness"
+            yield f"{self.unknown_colours} of {n} pictures are in colours of no known colormap: {shown}"
+        if self.unknown_sizes:
+            yield plural(
+                self.unknown_sizes,
+                "picture of a size not met before was cut by its own edges",
+                "pictures of a size not met before were cut by their own edges",
+            )
+        if self.changed:
+            yield (
+                f"{len(self.changed)} of {n} pictures were drawn by melvision and changed since ({self.changed[0]}): "
+                f"taken for {spec.track_seconds:g} s each, as other programs' pictures"
+            )
+        usual = spec.tilt or self.tilt
+        turned = sum(is_turned(tilt, usual, upright=upright) for tilt, upright in self.tilts)
+        if turned:
+            yield f"{turned} of {n} pictures are loud where the other ones are quiet; are they {TURNED}?"
 
 
 def _attempt(path: str, preprocessor: Preprocessor) -> tuple[NetworkInput | None, str]:

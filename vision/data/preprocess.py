@@ -21,7 +21,7 @@ from render import audio, batch, png
 from render.errors import AudioError, MelvisionError, PictureError
 from render.formats import AUDIO_ENDINGS
 from render.settings import Settings
-from vision.data.borders import LOSSY, RemoveBorder
+from vision.data.borders import RemoveBorder
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
 from vision.data.orientation import TURNED, is_turned, tilt_of
@@ -238,6 +238,11 @@ class Content:
     changed: str = ""
     silent: bool = False
 
+    @property
+    def has_tilt(self) -> bool:
+        """Whether `orientation.tilt_of` tells something: of levels in Mel bands, not of colours or other features."""
+        return self.cmap is not None and (self.settings is None or self.settings.kind == "mel")
+
 
 class Preprocessor:
     """Make the network's input, as a transform: PIL image to uint8 tensor.
@@ -314,8 +319,7 @@ class Preprocessor:
         """Return what a picture holds at its own resolution: margin removed, colours turned into levels."""
         about = png.read_about(image)
         box, learned = self.remove_border.box(image)
-        lossy = image.format in LOSSY
-        pixels, cmap = read_levels(image if box == (0, 0, *image.size) else image.crop(box), lossy=lossy)
+        pixels, cmap = read_levels(image, box)
         seconds = seconds_of(about, image.width) if about else self.spec.track_seconds
         settings = Settings.from_dict(about) if about else None
         unknown_size = None if learned else image.size
@@ -374,8 +378,7 @@ class Preprocessor:
         x = resize(x, self.spec.size, self.spec.width(content.seconds))
         if self.spec.channels:
             x = match_channels(x, self.spec.channels)
-        is_spectrogram = content.settings is None or content.settings.kind == "mel"
-        tilt = tilt_of(x[0].numpy()) if len(x) == 1 and is_spectrogram else 0.0
+        tilt = tilt_of(x[0].numpy()) if len(x) == 1 and content.has_tilt else 0.0
         return NetworkInput(
             x,
             content.seconds,

@@ -99,7 +99,7 @@ class _MeanOfModels(torch.nn.Module):
         x = pixels.float() / 255
         if len(self.outputs) == 1:
             return _mean([model(x).float().softmax(dim=1) for model in self.models])
-        logits, distances = zip(*(model.with_distance(x) for model in self.models), strict=True)
+        logits, _, distances = zip(*(model.answer(x) for model in self.models), strict=True)
         return _mean([of_model.float().softmax(dim=1) for of_model in logits]), _mean(distances)
 
 

@@ -121,12 +121,6 @@ class GenreClassifier(nn.Module):
             return self.net(self.normalize(x))
         return self._combine(self._expert_logits(x, {}))
 
-    def with_distance(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits as of `forward`, and how far each picture is from the train windows, (B,); it needs a `space`."""
-        assert self.space is not None
-        statistics = self.space.statistics(x)
-        return self._combine(self._expert_logits(x, {TEXTURE: statistics})), self.space.distance(statistics)
-
     def answer(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor | None]:
         """All that a classifier says of pixels in [0, 1], computed once.
 
@@ -143,10 +137,12 @@ class GenreClassifier(nn.Module):
         distance : torch.Tensor, shape (B,), or None
             How far each picture is from the train windows; None without a `space`.
         """
-        statistics = None if self.space is None else self.space.statistics(x)
-        of_experts = self._expert_logits(x, {} if statistics is None else {TEXTURE: statistics})
+        known, distance = {}, None
+        if self.space is not None:
+            known = {TEXTURE: self.space.statistics(x)}
+            distance = self.space.distance(known[TEXTURE])
+        of_experts = self._expert_logits(x, known)
         logits = self._combine(of_experts)
-        distance = None if self.space is None or statistics is None else self.space.distance(statistics)
         if len(of_experts) == 1:
             return logits, {}, distance
         return logits, {name: of_experts[name].float().softmax(dim=1) for name in self.experts}, distance

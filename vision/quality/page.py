@@ -10,7 +10,6 @@ from PIL import Image
 
 from render import png
 from render.cli import one_line, plural
-from vision.data.borders import LOSSY
 from vision.data.colormaps import read_levels, stretch
 from vision.data.images import load
 from vision.quality.inspect import WORST, Finding, FolderReport, in_order
@@ -55,8 +54,7 @@ def _strip(report: FolderReport, number: int, start: float = 0.0, span: float | 
     info = report.pictures[number]
     image = load(Path(report.root) / info.file)
     left, top, right, bottom = info.margin
-    inner = image.crop((left, top, image.width - right, image.height - bottom))
-    levels, cmap = read_levels(inner, lossy=image.format in LOSSY)
+    levels, cmap = read_levels(image, (left, top, image.width - right, image.height - bottom))
     picture = Image.fromarray(levels if cmap is None else png.palette("magma")[stretch(levels)])
     per_second = WIDTH / (span or info.seconds)
     resized = picture.resize((max(1, round(info.seconds * per_second)), HEIGHT), Image.Resampling.BOX)

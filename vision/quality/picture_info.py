@@ -119,7 +119,6 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             levels = np.asarray(Image.fromarray(levels).convert("L"))
         quiet = stretch(levels).max(axis=0) <= SILENT_LEVEL
         left, top, right, bottom = content.box
-        is_features = content.settings is not None and content.settings.kind != "mel"
         return replace(
             info,
             size=image.size,
@@ -131,7 +130,7 @@ def picture_info(path: str | Path, info: PictureInfo, preprocessor: Preprocessor
             blank=bool(quiet.all()),
             silence=float(quiet.mean()),
             upright=content.settings is not None,
-            tilt=tilt_of(stretch(levels)) if content.cmap and not is_features else 0.0,
+            tilt=tilt_of(stretch(levels)) if content.has_tilt else 0.0,
             pixels=examine(path).pixels or "",
             fingerprint=fingerprint(levels, content.seconds),
         )
